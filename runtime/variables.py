@@ -1,0 +1,20 @@
+"""Variables and what their owners say of them: the layer that makes a weight says there whether the weight decays."""
+
+from runtime.tf1 import tf
+
+DECAYED = "decayed_variables"
+
+
+def weight(name, shape, initializer, decay=False, trainable=True):
+    """A float32 variable of the current scope. decay: whether L2 regularisation pulls it towards zero."""
+    variable = tf.get_variable(
+        name, shape, tf.float32, initializer=initializer, trainable=trainable
+    )
+    if decay and not any(variable is other for other in tf.get_collection(DECAYED)):
+        tf.add_to_collection(DECAYED, variable)  # a second tower re-uses the variable: marked once
+    return variable
+
+
+def decayed_variables():
+    """The variables of the default graph whose owners marked them as decaying, in the order of creation."""
+    return tf.get_collection(DECAYED)
