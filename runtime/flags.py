@@ -1,7 +1,7 @@
-"""A frozen dataclass -> a command line, a YAML file under it, and one sentence for each mistake in either.
+"""A frozen dataclass -> a command line, a YAML file under it, and a sentence for each mistake.
 
-A field is declared once, by `flag(default, help, ...)`; its name is the flag and the YAML key, its annotation the type:
-int, float, str, bool, Optional[...] of these, or Tuple[int|float|str, ...].
+A field is declared once, by `flag(default, help, ...)`; its name is the flag and the YAML key, its
+annotation the type: int, float, str, bool, Optional[...] of these, or Tuple[int|float|str, ...].
 """
 
 import argparse
@@ -25,8 +25,8 @@ def flag(
     below=None,
     alias=(),
 ):
-    """A field of a script's dataclass. low <= value <= high, above < value < below; aliases work and stay out of --help.
-    A default of `dataclasses.MISSING` makes the flag required."""
+    """A field of a script's dataclass. low <= value <= high, above < value < below.
+    Aliases work and stay out of --help; a default of `dataclasses.MISSING` makes it required."""
     return dataclasses.field(
         default=default,
         metadata=dict(
@@ -43,8 +43,9 @@ def flag(
 
 
 def parse_flags(config_class, argv=None, description=None):
-    """argv (default: the process's own) -> an instance of config_class. The command line wins over --config's YAML, which
-    wins over the defaults; an unknown name, a wrong type or a value out of range is a ValueError that names it."""
+    """argv (default: the process's own) -> an instance of config_class.
+    The command line wins over --config's YAML, which wins over the defaults; an unknown name, a
+    wrong type or a value out of range is a ValueError that names it."""
     parser = _parser(config_class, description)
     known, unknown = parser.parse_known_args(argv)
     if unknown:
@@ -63,10 +64,10 @@ def build(config_class, values):
         if f.default is dataclasses.MISSING and values.get(f.name) is None
     ]
     if missing:
+        meaning = _field(config_class, missing[0]).metadata["help"]
+        file_too = " or in the --config file" if _has(config_class, "config") else ""
         raise ValueError(
-            f"--{missing[0]} is missing: {_field(config_class, missing[0]).metadata['help']}; pass it "
-            "on the command line"
-            + (" or in the --config file." if _has(config_class, "config") else ".")
+            f"--{missing[0]} is missing: {meaning}; pass it on the command line{file_too}."
         )
     for name, value in values.items():
         _check_range(_field(config_class, name), value)

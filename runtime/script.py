@@ -1,7 +1,7 @@
 """How every script ends: its answer and 0, or one sentence about the user's mistake and 2.
 
-A ValueError raised by this repository's own lines is a user's mistake (see CONTRIBUTING.md); the same error raised inside
-a library is a defect of ours, and keeps its traceback.
+A ValueError raised by this repository's own lines is a user's mistake (see CONTRIBUTING.md); the
+same error raised inside a library is a defect of ours, and keeps its traceback.
 """
 
 import logging
@@ -14,7 +14,7 @@ USER_MISTAKE = 2
 
 
 def run(main, argv=None):
-    """Calls main(argv) and leaves the process with its exit code: what it returns, or 2 for a user's mistake."""
+    """Calls main(argv) and leaves the process with its exit code, or 2 for a user's mistake."""
     logging.basicConfig(level=logging.INFO, format="%(message)s", stream=sys.stderr)
     try:
         code = main(argv)
@@ -39,6 +39,6 @@ def complain(sentence):
 
 
 def _ours(error):
-    """Whether the error was raised by a line of this repository, and not by a library that it called."""
+    """Whether a line of this repository raised the error, and not a library that it called."""
     raised_in = os.path.abspath(traceback.extract_tb(error.__traceback__)[-1].filename)
     return raised_in.startswith(ROOT + os.sep) and "site-packages" not in raised_in

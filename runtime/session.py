@@ -1,4 +1,4 @@
-"""A device's name -> the ConfigProto of a session that runs there; the only room that knows how devices differ."""
+"""A device's name -> the session's ConfigProto; the only room that knows how devices differ."""
 
 from runtime.tf1 import tf
 

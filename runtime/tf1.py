@@ -1,7 +1,7 @@
 """The one door to TensorFlow: `tf` is the graph-and-session API of both 1.15 and 2.x.
 
-Importing it switches version 2 behaviour off and resource variables on, so that the same code builds the same graph, with
-the same variable names, on both.
+Importing it switches version 2 behaviour off and resource variables on, so that the same code
+builds the same graph, with the same variable names, on both.
 """
 
 import logging

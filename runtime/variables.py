@@ -1,4 +1,4 @@
-"""Variables and what their owners say of them: the layer that makes a weight says there whether the weight decays."""
+"""Variables and what their owners say of them: the layer that makes a weight says if it decays."""
 
 from runtime.tf1 import tf
 
@@ -6,7 +6,7 @@ DECAYED = "decayed_variables"
 
 
 def weight(name, shape, initializer, decay=False, trainable=True):
-    """A float32 variable of the current scope. decay: whether L2 regularisation pulls it towards zero."""
+    """A float32 variable of the current scope. decay: whether L2 pulls it towards zero."""
     variable = tf.get_variable(
         name, shape, tf.float32, initializer=initializer, trainable=trainable
     )
@@ -16,5 +16,5 @@ def weight(name, shape, initializer, decay=False, trainable=True):
 
 
 def decayed_variables():
-    """The variables of the default graph whose owners marked them as decaying, in the order of creation."""
+    """The default graph's variables that their owners marked as decaying, oldest first."""
     return tf.get_collection(DECAYED)

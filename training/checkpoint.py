@@ -1,0 +1,129 @@
+"""Weights through time: whole checkpoints or none, the newest that is whole, and how many are kept.
+
+A checkpoint is written into a directory of its own, then renamed file by file, its record last. The
+record holds the size and CRC-32 of each file: what has no record, or does not match it, is torn.
+"""
+
+import json
+import logging
+import os
+import re
+import shutil
+import tempfile
+import zlib
+
+from nets.saved import read_record, write_record
+from runtime.tf1 import tf
+
+PREFIX = "InsightFace_iter_{}.ckpt"
+BEST_PREFIX = "InsightFace_iter_best_{}.ckpt"
+_RECORD = re.compile(r"^InsightFace_iter_(\d+)\.ckpt\.json$")
+_BEST_RECORD = re.compile(r"^InsightFace_iter_best_(\d+)\.ckpt\.json$")
+
+
+class CheckpointWriter:
+    """Writes the checkpoints of one run. record: what every one of them says of the run."""
+
+    def __init__(self, directory, record, keep):
+        self.directory, self.record, self.keep = directory, record, keep
+        self.saver = tf.train.Saver(tf.global_variables(), max_to_keep=None)
+
+    def save(self, session, step, **facts):
+        """Writes the checkpoint of `step`; facts (images_seen, best, ...) go into its record."""
+        prefix = self._write(session, PREFIX.format(step), dict(self.record, step=step, **facts))
+        tf.train.update_checkpoint_state(self.directory, prefix)
+        for old in steps_in(self.directory)[: -self.keep]:
+            _remove(os.path.join(self.directory, PREFIX.format(old)))
+        return prefix
+
+    def save_best(self, session, step, **facts):
+        """Writes the best checkpoint so far, and only then removes the one that it beats."""
+        prefix = self._write(
+            session, BEST_PREFIX.format(step), dict(self.record, step=step, **facts)
+        )
+        for old in steps_in(self.directory, _BEST_RECORD):
+            if old != step:
+                _remove(os.path.join(self.directory, BEST_PREFIX.format(old)))
+        return prefix
+
+    def _write(self, session, name, record):
+        beside = tempfile.mkdtemp(prefix=".writing-", dir=self.directory)
+        try:
+            self.saver.save(
+                session, os.path.join(beside, name), write_meta_graph=False, write_state=False
+            )
+            files = sorted(file for file in os.listdir(beside) if file.startswith(name))
+            record["files"] = {file: _size_and_crc(os.path.join(beside, file)) for file in files}
+            prefix = os.path.join(self.directory, name)
+            _remove(prefix)  # the record goes first: a half-replaced checkpoint is never whole
+            for file in files:
+                os.replace(os.path.join(beside, file), os.path.join(self.directory, file))
+            write_record(prefix, record)
+        finally:
+            shutil.rmtree(beside, ignore_errors=True)
+        return prefix
+
+
+def steps_in(directory, pattern=_RECORD):
+    """The steps of the recorded checkpoints in a directory, ascending; none if it is not there."""
+    names = os.listdir(directory) if os.path.isdir(directory) else []
+    return sorted(int(match.group(1)) for match in map(pattern.match, names) if match)
+
+
+def newest_whole(directory):
+    """(prefix, record) of the newest checkpoint whose files match its record, or (None, None).
+    What a killed run left half written is said aloud, and passed over."""
+    for step in reversed(steps_in(directory)):
+        prefix = os.path.join(directory, PREFIX.format(step))
+        fault = _fault(prefix)
+        if fault is None:
+            return prefix, read_record(prefix)
+        logging.warning("%s is torn (%s); trying the one before it.", prefix, fault)
+    return None, None
+
+
+def clear_unfinished(directory):
+    """Removes what a killed writer left beside; done by a run that owns the directory."""
+    for name in os.listdir(directory):
+        if name.startswith(".writing-"):
+            shutil.rmtree(os.path.join(directory, name), ignore_errors=True)
+
+
+def _fault(prefix):
+    """What is wrong with a recorded checkpoint, or None."""
+    try:
+        files = read_record(prefix)["files"]
+    except (ValueError, KeyError, OSError) as error:
+        return f"its record cannot be read: {error}"
+    for file, expected in files.items():
+        path = os.path.join(os.path.dirname(prefix), file)
+        if not os.path.exists(path):
+            return f"{file} is missing"
+        if _size_and_crc(path) != expected:
+            return f"{file} does not match its checksum"
+    return None
+
+
+def _size_and_crc(path):
+    crc, size = 0, 0
+    with open(path, "rb") as stream:
+        for block in iter(lambda: stream.read(1 << 22), b""):
+            crc, size = zlib.crc32(block, crc), size + len(block)
+    return {"bytes": size, "crc32": crc}
+
+
+def _remove(prefix):
+    """Removes a checkpoint, its record first."""
+    directory, name = os.path.split(prefix)
+    files = [file for file in os.listdir(directory) if file.startswith(name + ".")]
+    for file in sorted(files, key=lambda file: not file.endswith(".json")):
+        os.remove(os.path.join(directory, file))
+
+
+def write_json(path, content):
+    """A JSON file that is there whole or not at all."""
+    beside = f"{path}.{os.getpid()}.tmp"
+    with open(beside, "w", encoding="utf-8") as stream:
+        json.dump(content, stream, indent=1, sort_keys=True)
+        stream.write("\n")
+    os.replace(beside, path)

@@ -1,0 +1,161 @@
+"""What a run is told: one frozen dataclass whose fields are the flags of train_nets.py."""
+
+import dataclasses
+from typing import Optional, Tuple
+
+from losses.face_losses import LOSSES
+from nets.lineages import LINEAGES, NetSpec
+from runtime.flags import flag
+from runtime.session import DEVICES
+from training.schedule import SCHEDULES
+
+# Fields that a resumed run may change: they move or slow the run, they do not change its numbers.
+FREE_ON_RESUME = {
+    "config",
+    "device",
+    "resume",
+    "output_path",
+    "summary_path",
+    "ckpt_path",
+    "log_file_path",
+    "tfrecords_file_path",
+    "eval_db_path",
+    "eval_datasets",
+    "eval_batch_size",
+    "saver_maxkeep",
+    "log_device_mapping",
+    "summary_interval",
+    "ckpt_interval",
+    "validate_interval",
+    "show_info_interval",
+}
+
+
+@dataclasses.dataclass(frozen=True)
+class TrainConfig:
+    """Every field is a flag, is read somewhere, and is saved beside each checkpoint."""
+
+    config: Optional[str] = flag(None, "YAML file of flags; the command line wins over it", "run")
+    device: str = flag("cpu", "where the graph runs:", "run", choices=DEVICES)
+    resume: bool = flag(False, "go on from the newest whole checkpoint in --ckpt_path", "run")
+    seed: int = flag(0, "seed of weights, data order and augmentation", "run", low=0)
+    log_device_mapping: bool = flag(False, "log the device of each operation", "run")
+
+    tfrecords_file_path: str = flag(
+        dataclasses.MISSING, "directory of *.tfrecords shards from data/mx2tfrecords.py", "data"
+    )
+    num_output: Optional[int] = flag(
+        None, "identities to classify (default: as dataset.json says)", "data", low=2
+    )
+    image_size: Tuple[int, ...] = flag((112, 112), "height and width of images", "data", low=16)
+    batch_size: int = flag(32, "images a step", "data", low=1)
+    buffer_size: int = flag(10000, "records that are shuffled at a time", "data", low=1)
+    augment: str = flag(
+        "flip", "what is done to training images:", "data", choices=("none", "flip")
+    )
+
+    lineage: str = flag("arcface_torch", "whose network exactly:", "net", choices=tuple(LINEAGES))
+    net_depth: int = flag(100, "depth of the network: 18, 34, 50, 100, 152 or 200", "net", low=1)
+    block: str = flag("ir", "residual unit:", "net", choices=("ir", "se"))
+    width: float = flag(1.0, "factor on every layer's channels", "net", above=0.0, high=4.0)
+    embedding_size: int = flag(512, "numbers in an embedding", "net", low=2)
+    dropout: Optional[float] = flag(
+        None,
+        "share dropped before the embedding (default: the lineage's)",
+        "net",
+        low=0.0,
+        below=1.0,
+    )
+
+    loss: str = flag("arcface", "margin loss:", "loss", choices=tuple(LOSSES))
+    margin: Optional[float] = flag(None, "margin (default: as published for the loss)", "loss")
+    scale: Optional[float] = flag(
+        None, "scale of the cosines (default: as published for the loss)", "loss", above=0.0
+    )
+
+    epoch: str = flag("20", "how long to train: epochs, or 5000step, or 1Mimg", "optimisation")
+    lr: Optional[float] = flag(
+        None,
+        "learning rate at its highest (default: 0.1 x batch_size / 512)",
+        "optimisation",
+        above=0.0,
+    )
+    schedule: str = flag(
+        "piecewise", "course of the learning rate:", "optimisation", choices=SCHEDULES
+    )
+    lr_steps: Tuple[str, ...] = flag(
+        ("40000", "60000", "80000"),
+        "where the rate changes; plain numbers are steps at batch 512, rescaled to the batch",
+        "optimisation",
+    )
+    lr_factors: Tuple[float, ...] = flag(
+        (1.0, 0.5, 0.3, 0.1),
+        "share of --lr between --lr_steps (piecewise)",
+        "optimisation",
+        low=0.0,
+    )
+    lr_gamma: float = flag(
+        0.1, "factor at each of --lr_steps (multistep)", "optimisation", above=0.0, high=1.0
+    )
+    warmup: str = flag("0", "linear rise of the learning rate at the start", "optimisation")
+    momentum: float = flag(0.9, "momentum of SGD", "optimisation", low=0.0, below=1.0)
+    weight_decay: float = flag(
+        5e-4, "L2 decay of the weights", "optimisation", low=0.0, alias=("weight_deacy",)
+    )
+
+    eval_db_path: Optional[str] = flag(
+        None, "directory of the .bin verification sets", "validation"
+    )
+    eval_datasets: Tuple[str, ...] = flag(
+        ("lfw",), "verification sets, by the name of their .bin", "validation"
+    )
+    eval_batch_size: int = flag(64, "images a step when validating", "validation", low=1)
+    validate_interval: str = flag(
+        "2000", "between validations: steps, 0.5ep or 1Mimg", "validation"
+    )
+
+    output_path: str = flag("output/run", "directory of the run", "output")
+    ckpt_path: Optional[str] = flag(None, "checkpoints (default: <output_path>/ckpt)", "output")
+    summary_path: Optional[str] = flag(
+        None, "TensorBoard events (default: <output_path>/summary)", "output"
+    )
+    log_file_path: Optional[str] = flag(None, "logs (default: <output_path>/logs)", "output")
+    saver_maxkeep: int = flag(100, "checkpoints kept, the best apart", "output", low=1)
+    ckpt_interval: str = flag("10000", "between checkpoints: steps, 0.5ep or 1Mimg", "output")
+    summary_interval: str = flag("300", "between TensorBoard points", "output")
+    show_info_interval: str = flag("20", "between lines of metrics.jsonl", "output")
+
+    def __post_init__(self):
+        if len(self.image_size) != 2:
+            raise ValueError(
+                f"--image_size {','.join(map(str, self.image_size))} is not a height and a width; "
+                "pass two numbers, as in --image_size 112 112."
+            )
+
+    def directory(self, name):
+        """Where a run's files of one kind go; `name` is ckpt, summary or logs."""
+        said = {"ckpt": self.ckpt_path, "summary": self.summary_path, "logs": self.log_file_path}
+        return said[name] or f"{self.output_path}/{name}"
+
+    def net_spec(self):
+        """The net that these flags describe."""
+        return NetSpec(
+            lineage=self.lineage,
+            net_depth=self.net_depth,
+            block=self.block,
+            width=self.width,
+            embedding_size=self.embedding_size,
+            image_size=tuple(self.image_size),
+        )
+
+
+def refuse_changes(config, saved, checkpoint):
+    """Ends a resume whose flags would change the numbers of the run that is resumed."""
+    for field in dataclasses.fields(config):
+        then, now = saved.get(field.name, field.default), getattr(config, field.name)
+        then = tuple(then) if isinstance(then, list) else then
+        if field.name not in FREE_ON_RESUME and then != now:
+            raise ValueError(
+                f"--resume: {checkpoint} was trained with --{field.name} {then}, and this run says "
+                f"{now}; pass --{field.name} {then}, or another --output_path for another run."
+            )

@@ -1,0 +1,291 @@
+"""What happens beside the steps; each hook owns its interval.
+
+A hook has wants(step) -> names of scalars to fetch, after(step, values, seconds), begin and end.
+"""
+
+import json
+import logging
+import math
+import os
+import time
+
+from tqdm import tqdm
+
+from evaluation.pairs import evaluate_set
+from evaluation.report import write_report
+from runtime.tf1 import tf
+
+SHOWN = ("loss", "accuracy", "learning_rate")
+METRICS = (
+    "loss",
+    "inference_loss",
+    "decay_loss",
+    "accuracy",
+    "accuracy_margin",
+    "learning_rate",
+)
+
+
+class Hook:
+    """Does nothing; the base of the others."""
+
+    interval = None
+
+    def due(self, step):
+        """Whether this step is one of the hook's."""
+        return self.interval is not None and step % self.interval == 0
+
+    def begin(self, session, step):
+        pass
+
+    def wants(self, step):
+        return ()
+
+    def after(self, step, values, seconds):
+        pass
+
+    def end(self, step):
+        pass
+
+
+class MetricsLog:
+    """metrics.jsonl: a line is there whole or not at all, and a resumed run goes on in it."""
+
+    def __init__(self, path, batch_size, images):
+        self.path, self.batch_size, self.images = path, batch_size, images
+        self.seconds_before, self.begun = 0.0, time.time()
+
+    def resume(self, step):
+        """Drops the lines after `step`: the run will write them again, the same."""
+        kept = [line for line in read_metrics(self.path) if step and line["step"] <= step]
+        self.seconds_before = max([line["seconds"] for line in kept], default=0.0)
+        with open(self.path + ".tmp", "w", encoding="utf-8") as stream:
+            stream.writelines(json.dumps(line, sort_keys=True) + "\n" for line in kept)
+        os.replace(self.path + ".tmp", self.path)
+
+    def write(self, kind, step, facts):
+        seen = step * self.batch_size
+        line = dict(
+            facts,
+            kind=kind,
+            step=step,
+            images_seen=seen,
+            epoch=round(seen / self.images, 4),
+            seconds=round(self.seconds_before + time.time() - self.begun, 3),
+        )
+        with open(self.path, "a", encoding="utf-8") as stream:
+            stream.write(json.dumps(line, sort_keys=True) + "\n")
+
+
+def read_metrics(path):
+    """The whole lines of a metrics.jsonl as dicts; a line cut by a kill is passed over."""
+    lines = []
+    if os.path.exists(path):
+        with open(path, encoding="utf-8") as stream:
+            for text in stream:
+                try:
+                    lines.append(json.loads(text))
+                except ValueError:
+                    continue
+    return lines
+
+
+class Progress(Hook):
+    """The bar on a terminal: loss, accuracy, images a second, time left."""
+
+    def __init__(self, interval, first, last, batch_size):
+        self.interval, self.batch_size = interval, batch_size
+        self.bar = tqdm(total=last, initial=first, unit="step", disable=None, smoothing=0.1)
+        self.quiet = self.bar.disable
+
+    def wants(self, step):
+        return SHOWN if not self.quiet and self.due(step) else ()
+
+    def after(self, step, values, seconds):
+        if not self.quiet and self.due(step):
+            self.bar.set_postfix_str(
+                f"loss {values['loss']:.3f}, accuracy {values['accuracy']:.3f}, "
+                f"{self.batch_size / seconds:.0f} images/s",
+                refresh=False,
+            )
+        self.bar.update(1)
+
+    def end(self, step):
+        self.bar.close()
+
+
+class Metrics(Hook):
+    """A line of metrics.jsonl every interval, and of the log."""
+
+    def __init__(self, interval, log, batch_size, last):
+        self.interval, self.log, self.batch_size, self.last = interval, log, batch_size, last
+        self.steps, self.seconds = 0, 0.0
+
+    def due(self, step):
+        return super().due(step) or step == self.last
+
+    def wants(self, step):
+        return METRICS if self.due(step) else ()
+
+    def after(self, step, values, seconds):
+        self.steps, self.seconds = self.steps + 1, self.seconds + seconds
+        if not self.due(step):
+            return
+        facts = {name: float(values[name]) for name in METRICS}
+        rate = self.batch_size * self.steps / self.seconds
+        self.log.write("train", step, dict(facts, images_per_second=round(rate, 2)))
+        logging.info(
+            "step %d/%d, loss %.4f (margin loss %.4f, decay %.4f), accuracy %.4f, "
+            "learning rate %.3g, %.1f images/s",
+            step,
+            self.last,
+            *(facts[name] for name in ("loss", "inference_loss", "decay_loss", "accuracy")),
+            facts["learning_rate"],
+            rate,
+        )
+        self.steps, self.seconds = 0, 0.0
+
+
+class Guard(Hook):
+    """Ends the run at the first loss that is no number, with what is known of it."""
+
+    def __init__(self, ckpt_directory):
+        self.ckpt_directory = ckpt_directory
+
+    def wants(self, step):
+        return ("inference_loss", "learning_rate")
+
+    def after(self, step, values, seconds):
+        if not math.isfinite(values["inference_loss"]):
+            raise ValueError(
+                f"step {step}: the loss is {values['inference_loss']} at learning rate "
+                f"{values['learning_rate']:.3g}; lower --lr or raise --warmup, and go on from the "
+                f"last checkpoint in {self.ckpt_directory} with --resume."
+            )
+
+
+class Summaries(Hook):
+    """TensorBoard scalars, as plain protos: no summary op in the graph."""
+
+    def __init__(self, interval, directory):
+        self.interval = interval
+        self.writer = tf.summary.FileWriter(directory)
+
+    def begin(self, session, step):
+        started = tf.SessionLog(status=tf.SessionLog.START)  # TensorBoard drops what came after
+        self.writer.add_session_log(started, step)
+
+    def wants(self, step):
+        return METRICS if self.due(step) else ()
+
+    def after(self, step, values, seconds):
+        if self.due(step):
+            self.add(step, {name: values[name] for name in METRICS})
+
+    def add(self, step, scalars):
+        points = [tf.Summary.Value(tag=tag, simple_value=value) for tag, value in scalars.items()]
+        self.writer.add_summary(tf.Summary(value=points), step)
+        self.writer.flush()
+
+    def end(self, step):
+        self.writer.close()
+
+
+class Validation(Hook):
+    """Accuracy on each set every interval and at the end; the best is kept, the report redrawn."""
+
+    def __init__(self, interval, last, step, plan, config, log, summaries, writer, best=None):
+        self.interval, self.last, self.step = interval, last, step
+        self.plan, self.config = plan, config
+        self.log, self.summaries, self.writer = log, summaries, writer
+        self.best = dict(best or {})  # "mean" -> the mean over sets, and each set's own highest
+
+    def due(self, step):
+        return bool(self.plan.sets) and (super().due(step) or step == self.last)
+
+    def begin(self, session, step):
+        self.session = session
+        if step == 0 and self.plan.sets:
+            self.validate(0)
+
+    def after(self, step, values, seconds):
+        if self.due(step):
+            self.validate(step)
+
+    def validate(self, step):
+        results = {name: self._evaluate(name) for name in self.plan.sets}
+        rows = {name: result.row() for name, result in results.items()}
+        for name, row in rows.items():
+            self.log.write("validation", step, row)
+            self.summaries.add(step, _accuracies(name, row))
+            highest = max(self.best.get(name, 0.0), row["accuracy_flip"])
+            self.best[name] = highest
+            logging.info(
+                "step %d, %s: accuracy %.4f +- %.4f, with mirror %.4f +- %.4f (highest %.4f), "
+                "threshold %.2f",
+                step,
+                name,
+                *(row[key] for key in ("accuracy", "accuracy_std")),
+                *(row[key] for key in ("accuracy_flip", "accuracy_flip_std")),
+                highest,
+                row["threshold"],
+            )
+        mean = sum(row["accuracy_flip"] for row in rows.values()) / len(rows)
+        if step and mean > self.best.get("mean", 0.0):
+            self.best["mean"] = mean
+            self._keep_best(step, results)
+        write_report(self.config.output_path)
+
+    def _evaluate(self, name):
+        def embed_batch(images_BHWC):
+            feed = {self.step.images_BHWC: images_BHWC}
+            return self.session.run((self.step.plain_BD, self.step.mirrored_BD), feed)
+
+        return evaluate_set(
+            embed_batch,
+            self.plan.sets[name],
+            name,
+            tuple(self.plan.spec.image_size),
+            self.config.eval_batch_size,
+        )
+
+    def _keep_best(self, step, results):
+        seen = step * self.config.batch_size
+        self.writer.save_best(self.session, step, images_seen=seen, best=self.best)
+        directory = os.path.join(self.config.output_path, "best")
+        os.makedirs(directory, exist_ok=True)
+        for name, result in results.items():
+            result.save(os.path.join(directory, f"{name}.npz"), step=step)
+
+
+def _accuracies(name, row):
+    keys = ("accuracy", "accuracy_flip", "threshold")
+    return {f"{name}/{key}": row[key] for key in keys}
+
+
+class Checkpoints(Hook):
+    """A checkpoint every interval and at the end. It comes after Validation, so that a resumed
+    run repeats no validation and misses none."""
+
+    def __init__(self, interval, writer, batch_size, validation):
+        self.interval, self.writer = interval, writer
+        self.batch_size, self.validation = batch_size, validation
+        self.saved = None
+
+    def begin(self, session, step):
+        self.session, self.saved = session, step
+
+    def after(self, step, values, seconds):
+        if self.due(step):
+            self._save(step)
+
+    def end(self, step):
+        if step != self.saved:
+            self._save(step)
+
+    def _save(self, step):
+        self.prefix = self.writer.save(
+            self.session, step, images_seen=step * self.batch_size, best=self.validation.best
+        )
+        self.saved = step
+        logging.info("step %d: saved %s", step, self.prefix)

@@ -1,0 +1,120 @@
+"""What a run will do, worked out and checked before a graph is built: sizes, steps, files."""
+
+import collections
+import os
+
+from data.manifest import read_manifest
+from evaluation.pairs import find_sets
+from training import schedule
+from training.checkpoint import steps_in
+
+# spec: NetSpec; manifest: the data; sets: name -> path of a .bin; the rest: steps, rates, paths.
+Plan = collections.namedtuple(
+    "Plan",
+    "spec manifest identities sets total_steps ckpt_steps validate_steps summary_steps info_steps "
+    "peak_rate warmup_steps rate_changes rate_factors",
+)
+
+
+def make_plan(config):
+    """A TrainConfig -> Plan; every mistake that can be known before the first step ends here."""
+    manifest = read_manifest(config.tfrecords_file_path)
+    identities = _identities(config, manifest)
+    _check_image_size(config, manifest)
+    sets = _sets(config)
+    for name in ("ckpt", "summary", "logs"):
+        _writable(config.directory(name))
+    _writable(config.output_path)
+
+    def steps(flag, plain="step"):
+        said = getattr(config, flag)
+        return schedule.steps_of(said, manifest.images, config.batch_size, plain, flag)
+
+    intervals = [
+        max(1, steps(flag))
+        for flag in ("ckpt_interval", "validate_interval", "summary_interval", "show_info_interval")
+    ]
+    total_steps = steps("epoch", "ep")
+    if total_steps < 1:
+        raise ValueError(f"--epoch {config.epoch} is no step at all; ask for more.")
+    constant = config.schedule not in ("piecewise", "multistep")
+    changes = [] if constant else _changes(config, manifest)
+    return Plan(
+        config.net_spec(),
+        manifest,
+        identities,
+        sets,
+        total_steps,
+        *intervals,
+        peak_rate=config.lr or schedule.default_rate(config.batch_size),
+        warmup_steps=steps("warmup"),
+        rate_changes=changes,
+        rate_factors=_factors(config, changes),
+    )
+
+
+def _changes(config, manifest):
+    return schedule.boundaries(config.lr_steps, manifest.images, config.batch_size)
+
+
+def _factors(config, changes):
+    if config.schedule == "multistep":
+        return [config.lr_gamma**count for count in range(len(changes) + 1)]
+    return config.lr_factors
+
+
+def _identities(config, manifest):
+    """How many classes the head has: as many as the data, or more if --num_output says so."""
+    if config.num_output is None:
+        return manifest.identities
+    if config.num_output < manifest.identities:
+        raise ValueError(
+            f"--num_output {config.num_output} is too small for {config.tfrecords_file_path}, "
+            f"whose labels go up to {manifest.identities - 1}; pass --num_output "
+            f"{manifest.identities} or leave it out."
+        )
+    return config.num_output
+
+
+def _check_image_size(config, manifest):
+    if manifest.image_size and tuple(manifest.image_size) != tuple(config.image_size):
+        raise ValueError(
+            f"{config.tfrecords_file_path} holds images of {_by(manifest.image_size)}, and "
+            f"--image_size is {_by(config.image_size)}; pass --image_size "
+            f"{' '.join(map(str, manifest.image_size))}."
+        )
+
+
+def _sets(config):
+    if config.eval_db_path is None:
+        return {}
+    return find_sets(config.eval_db_path, config.eval_datasets)
+
+
+def _writable(directory):
+    """Makes the directory, or says why nothing can be written there."""
+    try:
+        os.makedirs(directory, exist_ok=True)
+        probe = os.path.join(directory, f".writable.{os.getpid()}")
+        with open(probe, "w"):
+            pass
+        os.remove(probe)
+    except OSError as error:
+        raise ValueError(
+            f"{directory} cannot be written ({error.strerror}); pass an --output_path that can."
+        ) from None
+
+
+def refuse_mixed_runs(config):
+    """A directory that already holds checkpoints is another run's, unless --resume says go on."""
+    directory = config.directory("ckpt")
+    found = steps_in(directory)
+    if found and not config.resume:
+        raise ValueError(
+            f"{directory} already holds {len(found)} checkpoints; pass --resume to go on from "
+            f"step {found[-1]}, or another --output_path."
+        )
+
+
+def _by(size):
+    return " x ".join(map(str, size))

@@ -1,0 +1,164 @@
+"""A TrainConfig -> a trained net: what train_nets.py calls."""
+
+import dataclasses
+import logging
+import os
+import platform
+import sys
+import time
+
+import numpy as np
+
+from data.pipeline import training_batches
+from runtime import tf1
+from runtime.session import session_config
+from runtime.tf1 import tf
+from training import checkpoint, hooks
+from training.config import refuse_changes
+from training.loop import Stop, train_loop
+from training.plan import make_plan, refuse_mixed_runs
+from training.step import build_step
+
+
+def train(config):
+    """Trains as the config says, and returns the process's exit code."""
+    device = session_config(config.device, config.log_device_mapping)
+    plan = make_plan(config)
+    refuse_mixed_runs(config)
+    prefix, record = _resume_point(config)
+    first = record["step"] if record else 0
+    _log_to_file(config.directory("logs"))
+    if first >= plan.total_steps:
+        logging.info("%s is trained to step %d already: nothing to do.", prefix, first)
+        return 0
+    _say_plan(config, plan, prefix)
+    _write_run_files(config, plan)
+    with tf.Graph().as_default():
+        tf.set_random_seed(config.seed)
+        batches = _batches(config, first)
+        step = build_step(config, plan, *batches.get_next())
+        made = checkpoint.CheckpointWriter(
+            config.directory("ckpt"), _record(config, plan), config.saver_maxkeep
+        )
+        with tf.Session(config=device) as session, Stop() as stop:
+            session.run(tf.global_variables_initializer())
+            if prefix:
+                made.saver.restore(session, prefix)
+            session.run(batches.initializer)
+            observers = _hooks(config, plan, step, made, first, record)
+            last = train_loop(session, step, first, plan.total_steps, observers, stop)
+    return _say_end(config, plan, last, stop)
+
+
+def _resume_point(config):
+    """(prefix, record) of the checkpoint to go on from, or (None, None) to begin."""
+    directory = config.directory("ckpt")
+    checkpoint.clear_unfinished(directory)
+    if not config.resume:
+        return None, None
+    prefix, record = checkpoint.newest_whole(directory)
+    if record:
+        refuse_changes(config, record["training"], prefix)
+    else:
+        logging.info("--resume: no checkpoint in %s yet, so the run begins.", directory)
+    return prefix, record
+
+
+def _batches(config, first):
+    dataset = training_batches(
+        config.tfrecords_file_path,
+        config.batch_size,
+        config.seed,
+        start_image=first * config.batch_size,
+        augment=config.augment,
+        buffer_size=config.buffer_size,
+        image_size=tuple(config.image_size),
+    )
+    return tf.data.make_initializable_iterator(dataset)
+
+
+def _hooks(config, plan, step, writer, first, record):
+    """In the order in which they act after a step."""
+    log = hooks.MetricsLog(
+        os.path.join(config.directory("logs"), "metrics.jsonl"),
+        config.batch_size,
+        plan.manifest.images,
+    )
+    log.resume(first)
+    summaries = hooks.Summaries(plan.summary_steps, config.directory("summary"))
+    best = record.get("best") if record else None
+    validation = hooks.Validation(
+        plan.validate_steps, plan.total_steps, step, plan, config, log, summaries, writer, best
+    )
+    return [
+        hooks.Progress(plan.info_steps, first, plan.total_steps, config.batch_size),
+        hooks.Guard(config.directory("ckpt")),
+        hooks.Metrics(plan.info_steps, log, config.batch_size, plan.total_steps),
+        summaries,
+        validation,
+        hooks.Checkpoints(plan.ckpt_steps, writer, config.batch_size, validation),
+    ]
+
+
+def _record(config, plan):
+    """What each checkpoint, and config.json, say of the run."""
+    return {
+        "net": plan.spec.to_json(),
+        "training": dataclasses.asdict(config),
+        "dataset": plan.manifest.identity,
+        "environment": {
+            "python": platform.python_version(),
+            "tensorflow": tf1.VERSION,
+            "numpy": np.__version__,
+            "machine": platform.machine(),
+            "cpus": os.cpu_count(),
+            "device": config.device,
+        },
+    }
+
+
+def _write_run_files(config, plan):
+    checkpoint.write_json(os.path.join(config.output_path, "config.json"), _record(config, plan))
+
+
+def _log_to_file(directory):
+    stamp = time.strftime("%Y%m%d-%H%M%S")
+    handler = logging.FileHandler(os.path.join(directory, f"train_{stamp}.log"))
+    handler.setFormatter(logging.Formatter("%(asctime)s %(message)s"))
+    logging.getLogger().addHandler(handler)
+
+
+def _say_plan(config, plan, prefix):
+    rule = "as given" if config.lr else f"0.1 x {config.batch_size} / 512"
+    logging.info(
+        "data: %d images of %d identities in %d shards; %d steps of %d images",
+        plan.manifest.images,
+        plan.manifest.identities,
+        len(plan.manifest.shards),
+        plan.total_steps,
+        config.batch_size,
+    )
+    logging.info(
+        "net: %s; learning rate %.4g (%s), %s, changes at steps %s",
+        plan.spec,
+        plan.peak_rate,
+        rule,
+        config.schedule,
+        list(plan.rate_changes) or "none",
+    )
+    if prefix:
+        logging.info("going on from %s", prefix)
+
+
+def _say_end(config, plan, last, stop):
+    if stop.requested:
+        again = " ".join(sys.argv + ([] if config.resume else ["--resume"]))
+        logging.info(
+            "%s: stopped after step %d, which is saved; go on with: python3 %s",
+            stop.requested,
+            last,
+            again,
+        )
+    else:
+        logging.info("trained to step %d; see %s/report.html", last, config.output_path)
+    return 0
