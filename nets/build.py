@@ -1,0 +1,43 @@
+"""uint8 images and a spec -> embeddings: the one entrance to every net here.
+
+Letters: N images, H W pixels, D embedding.
+"""
+
+from nets.L_Resnet_E_IR import resnet_e_ir
+from nets.layers import Rules
+from runtime.tf1 import tf
+
+BUILDERS = {"ir": resnet_e_ir}
+
+
+def embeddings(
+    images_NHWC,
+    spec,
+    training,
+    dropout=None,
+    compute_dtype=tf.float32,
+    mean_over_ranks=None,
+    dropout_seed=None,
+    wrap_unit=None,
+):
+    """uint8 RGB [N, H, W, 3] -> float32 [N, D], of length 1 only where the lineage has it so.
+
+    dropout: the share dropped, default the lineage's. compute_dtype: of convolutions. When
+    training, batch norms add their updates to tf.GraphKeys.UPDATE_OPS, which the caller must run;
+    mean_over_ranks makes their statistics those of all ranks. wrap_unit: see resnet_e_ir."""
+    rules = Rules(spec.row, training, compute_dtype, mean_over_ranks)
+    share = spec.row.dropout if dropout is None else dropout
+    pixels_NHWC = scale_pixels(images_NHWC, spec)
+    build = BUILDERS[spec.row.family]
+    x_ND = build(pixels_NHWC, spec, rules, share, seed=dropout_seed, wrap_unit=wrap_unit)
+    return tf.nn.l2_normalize(x_ND, axis=1) if spec.row.l2 else x_ND
+
+
+def scale_pixels(images_NHWC, spec):
+    """uint8 RGB [N, H, W, 3] -> float32 in the lineage's channel order and scale."""
+    height, width = spec.image_size
+    images_NHWC.set_shape([None, height, width, 3])
+    if spec.row.pixels == "BGR":
+        images_NHWC = tf.reverse(images_NHWC, [3])
+    mean = list(spec.row.mean) * (3 // len(spec.row.mean))
+    return (tf.cast(images_NHWC, tf.float32) - tf.constant(mean)) / spec.row.divisor

@@ -1,0 +1,162 @@
+"""Whose network exactly: one row per published net, and the spec that names one net of a row.
+
+Every difference between the published forms is a field here; the builders read fields, never
+names. Where a number comes from is said in docs/lineages.md, which is generated from this table.
+"""
+
+import dataclasses
+import difflib
+from typing import Mapping, Optional, Tuple
+
+UNITS = {
+    18: (2, 2, 2, 2),
+    34: (3, 4, 6, 3),
+    50: (3, 4, 14, 3),
+    100: (3, 13, 30, 3),
+    152: (3, 8, 36, 3),
+}
+ARCFACE_TORCH_UNITS = {**UNITS, 200: (6, 26, 60, 6)}
+
+
+@dataclasses.dataclass(frozen=True)
+class Lineage:
+    """A row of the table. `decays` holds the kinds of weight that its own trainer pulls to zero."""
+
+    name: str
+    whose: str  # the project, in words
+    family: str = "ir"  # the builder: ir, mobilefacenet, vgg, resnet_v1
+    units: Mapping[int, Tuple[int, ...]] = dataclasses.field(default_factory=lambda: UNITS)
+    aliases: Mapping[int, int] = dataclasses.field(default_factory=dict)  # other names of a depth
+    scopes: Mapping[int, int] = dataclasses.field(default_factory=dict)  # depth in variable names
+    blocks: Tuple[str, ...] = ("ir", "se")
+    widths: Tuple[int, ...] = (64, 128, 256, 512)
+    expansion: int = 1  # a unit's outputs over its inner channels
+    first_shortcut: str = "conv"  # of stage 1, unit 1: conv, or pool where no channel is added
+    norm_after_conv1: bool = True
+    norm: str = "batch"  # batch, group, renorm
+    eps: float = 1e-5
+    unbiased: bool = True  # whether moving_variance follows n/(n-1) times the batch's variance
+    gamma_init: str = "one"  # one, or near_one: N(1, 0.002)
+    last_gamma: str = (
+        "one"  # of the norm behind the dense layer: one, frozen, trained, none, absent
+    )
+    identity_carries_norm: bool = False  # identity shortcuts start behind the unit's first norm
+    se_bias: bool = True
+    se_activation: str = "relu"
+    relu_after_add: bool = False  # in se blocks
+    prelu_init: float = 0.25
+    weight_init: str = "xavier"
+    decays: Tuple[str, ...] = ("conv", "dense", "gamma", "alphas")
+    flatten: str = "CHW"  # of the source's first dense layer; here it is always HWC
+    dropout: float = 0.0
+    l2: bool = False  # whether embeddings come out with length 1
+    pixels: str = "RGB"
+    mean: Tuple[float, ...] = (127.5,)
+    divisor: float = 127.5
+
+
+_ALL_KINDS = ("conv", "dense", "gamma", "beta", "alphas", "bias", "se")
+
+_INSIGHTFACE_TF = Lineage(
+    name="insightface_tf",
+    whose="auroua/InsightFace_TF, L_Resnet_E_IR_fix_issue9 and _MGPU",
+    first_shortcut="pool",
+    eps=2e-5,
+    unbiased=False,
+    gamma_init="near_one",
+    last_gamma="frozen",
+    relu_after_add=True,
+    prelu_init=0.0,
+    flatten="HWC",
+    dropout=0.6,
+    pixels="BGR",
+    divisor=128.0,
+)
+
+_ARCFACE_TORCH = Lineage(
+    name="arcface_torch",
+    whose="deepinsight/insightface, recognition/arcface_torch (iresnet)",
+    units=ARCFACE_TORCH_UNITS,
+    blocks=("ir",),
+    last_gamma="one",
+    weight_init="normal",
+    decays=_ALL_KINDS,
+)
+
+LINEAGES = {row.name: row for row in (_INSIGHTFACE_TF, _ARCFACE_TORCH)}
+
+
+@dataclasses.dataclass(frozen=True)
+class NetSpec:
+    """One net: a lineage's row and the sizes that the row leaves open. width scales every layer."""
+
+    lineage: str = "arcface_torch"
+    net_depth: int = 100
+    block: str = "ir"
+    width: float = 1.0
+    embedding_size: int = 512
+    image_size: Tuple[int, int] = (112, 112)  # height, width
+
+    def __post_init__(self):
+        row = _row(self.lineage)
+        depth = row.aliases.get(self.net_depth, self.net_depth)
+        if len(row.units) == 1:  # a net of one form has no depth to choose
+            depth = next(iter(row.units))
+        object.__setattr__(self, "net_depth", depth)
+        object.__setattr__(self, "image_size", tuple(int(side) for side in self.image_size))
+        if depth not in row.units:
+            raise ValueError(
+                f"--net_depth {depth} is not built for lineage {row.name}; choose one of "
+                f"{', '.join(map(str, sorted(row.units)))}."
+            )
+        if self.block not in row.blocks:
+            raise ValueError(
+                f"block {self.block} does not exist in lineage {row.name}; it has "
+                f"{' and '.join(row.blocks)}."
+            )
+        if not 0 < self.width <= 4:
+            raise ValueError(f"--width {self.width} is out of range: above 0, at most 4.")
+        if self.embedding_size < 1:
+            raise ValueError(f"--embedding_size {self.embedding_size} must be 1 or more.")
+        if len(self.image_size) != 2 or min(self.image_size) < 16:
+            raise ValueError(
+                f"--image_size {','.join(map(str, self.image_size))} must be height,width of at "
+                "least 16 pixels each."
+            )
+
+    @property
+    def row(self):
+        return LINEAGES[self.lineage]
+
+    @property
+    def scope_depth(self):
+        """The depth as the lineage writes it in variable names."""
+        return self.row.scopes.get(self.net_depth, self.net_depth)
+
+    def channels(self, count):
+        """A published channel count, scaled by width to a multiple of 8."""
+        return count if self.width == 1.0 else max(8, int(round(count * self.width / 8)) * 8)
+
+    def to_json(self):
+        return dict(dataclasses.asdict(self), image_size=list(self.image_size))
+
+    @classmethod
+    def from_json(cls, record):
+        known = {field.name for field in dataclasses.fields(cls)}
+        extra = sorted(set(record) - known)
+        if extra:
+            raise ValueError(
+                f"The net's record has the unknown field {extra[0]}; update this code."
+            )
+        return cls(**dict(record, image_size=tuple(record.get("image_size", (112, 112)))))
+
+
+def _row(name, rows: Optional[Mapping] = None):
+    rows = LINEAGES if rows is None else rows
+    if name not in rows:
+        near = difflib.get_close_matches(str(name), list(rows), 1, cutoff=0.4)
+        hint = f" Did you mean {near[0]}?" if near else ""
+        raise ValueError(
+            f"--lineage {name} is not known; choose one of {', '.join(sorted(rows))}.{hint}"
+        )
+    return rows[name]
