@@ -64,7 +64,7 @@ class Embedder:
 
 
 def both_ways(images_BHWC, spec):
-    """uint8 RGB [B, H, W, 3] -> embeddings of the images and of their mirror images, in one pass."""
+    """uint8 RGB [B, H, W, 3] -> embeddings of the images and of their mirrors, in one pass."""
     both_BHWC = tf.concat([images_BHWC, tf.reverse(images_BHWC, axis=[2])], axis=0)
     with tf.variable_scope(tf.get_variable_scope(), reuse=tf.AUTO_REUSE):
         return tuple(tf.split(embeddings(both_BHWC, spec, training=False), 2))

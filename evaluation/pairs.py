@@ -26,8 +26,8 @@ class SetResult:
     name: str
     plain: verification.Verification
     flip: verification.Verification
-    distances_P: np.ndarray  # squared, of unit embeddings
-    issame_P: np.ndarray
+    distances_P: np.ndarray  # noqa: N815 - squared, of unit embeddings
+    issame_P: np.ndarray  # noqa: N815
     xnorm: float  # mean length of the embeddings, plain and mirrored
     hardest: Dict[int, Tuple[bytes, bytes]]  # pair -> its two encoded images
 
@@ -78,8 +78,8 @@ class SavedResult:
     """What SetResult.save wrote."""
 
     row: dict
-    distances_P: np.ndarray
-    issame_P: np.ndarray
+    distances_P: np.ndarray  # noqa: N815
+    issame_P: np.ndarray  # noqa: N815
     hardest: Dict[int, Tuple[bytes, bytes]]
 
 
@@ -131,6 +131,13 @@ def evaluate_set(embed_batch, path, name, image_size, batch_size, folds=10, prog
     plain_ND, mirrored_ND = embed_encoded(embed_batch, encoded, image_size, batch_size, progress)
     with _naming(path):
         return judge(name, encoded, issame_P, plain_ND, mirrored_ND, folds)
+
+
+def check_set(path, folds=10):
+    """Refuses a set that no accuracy can be said of, before anything else is done."""
+    _, issame_P = read_pairs(path)
+    with _naming(path):
+        verification.checked_issame(issame_P, folds)
 
 
 def judge(name, encoded, issame_P, plain_ND, mirrored_ND, folds=10):

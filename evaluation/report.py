@@ -1,4 +1,7 @@
-"""A run's files -> report.html, one self-contained page. python -m evaluation.report RUN [RUN...]"""
+"""A run's files -> report.html, one self-contained page.
+
+python -m evaluation.report RUN [RUN...]
+"""
 
 import os
 

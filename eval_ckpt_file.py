@@ -1,0 +1,216 @@
+"""Checkpoints x .bin verification sets -> a table, and the same as JSON, CSV and plots.
+
+python eval_ckpt_file.py --ckpt_path output/demo/ckpt --eval_db_path datasets/demo
+"""
+
+import csv
+import dataclasses
+import json
+import logging
+import os
+from typing import Optional, Tuple
+
+from tqdm import tqdm
+
+from evaluation.embedder import Embedder
+from evaluation.pairs import check_set, evaluate_set, find_sets
+from nets.saved import find_checkpoints, read_record, spec_of, step_of
+from runtime.flags import flag, parse_flags
+from runtime.script import run
+from runtime.session import DEVICES
+from verification import plot_roc, roc_curve
+
+SHOWN_FAR = "0.001"
+HEADINGS = ("checkpoint", "set", "Accuracy", "Accuracy-Flip", "threshold", "TAR@FAR=1e-3")
+
+
+@dataclasses.dataclass(frozen=True)
+class EvalConfig:
+    config: Optional[str] = flag(None, "YAML file of these flags, under the command line")
+    ckpt_path: Optional[str] = flag(None, "directory of checkpoints, all evaluated", "checkpoints")
+    ckpt_file: Optional[str] = flag(
+        None, "one checkpoint, up to .ckpt; or what --ckpt_index_list is added to", "checkpoints"
+    )
+    ckpt_index_list: Tuple[str, ...] = flag(
+        (), "endings of --ckpt_file, one for each checkpoint", "checkpoints"
+    )
+    net_depth: Optional[int] = flag(
+        None, "only checked: the checkpoint says its depth", "checkpoints"
+    )
+    num_output: Optional[int] = flag(None, "ignored: no head is built to evaluate", "checkpoints")
+
+    eval_db_path: str = flag(dataclasses.MISSING, "directory of the .bin sets", "sets")
+    eval_datasets: Tuple[str, ...] = flag((), "sets by name (default: every .bin there)", "sets")
+    image_size: Tuple[int, ...] = flag((), "only checked: the checkpoint says its size", "sets")
+    folds: int = flag(10, "contiguous folds; the threshold comes from the others", "sets", low=1)
+
+    device: str = flag("cpu", "where the net runs:", "running", choices=DEVICES)
+    batch_size: int = flag(64, "images a run of the graph", "running", low=1)
+
+    json: Optional[str] = flag(None, "file for the table as a JSON list", "results")
+    csv: Optional[str] = flag(None, "file for the table as CSV", "results")
+    plot: Optional[str] = flag(None, "directory for a ROC image of each set", "results")
+    pairs_report: Optional[str] = flag(
+        None, "directory for every pair's score, the hardest pairs and errors a person", "results"
+    )
+
+
+def main(argv=None):
+    config = parse_flags(EvalConfig, argv, description=__doc__.splitlines()[0])
+    prefixes = checkpoints(config)
+    sets = find_sets(config.eval_db_path, config.eval_datasets or None)
+    check_flags(config, prefixes)
+    for path in sets.values():
+        check_set(path, config.folds)
+    _make_directories(config)
+    results = list(evaluate_all(config, prefixes, sets))
+    rows = [row(prefix, result) for prefix, result in results]
+    print(table(rows))
+    write_files(config, rows, results)
+
+
+def checkpoints(config):
+    """The flags' checkpoints, each there, by step."""
+    if bool(config.ckpt_path) == bool(config.ckpt_file):
+        raise ValueError("pass either --ckpt_path DIRECTORY or --ckpt_file CHECKPOINT.")
+    if config.ckpt_path and not os.path.isdir(config.ckpt_path):
+        raise ValueError(
+            f"--ckpt_path {config.ckpt_path} is not a directory; pass a run's ckpt directory, or "
+            "one checkpoint as --ckpt_file."
+        )
+    if config.ckpt_index_list and not config.ckpt_file:
+        raise ValueError("--ckpt_index_list needs the --ckpt_file that its endings are added to.")
+    paths = [config.ckpt_path or config.ckpt_file]
+    if config.ckpt_index_list:
+        paths = [config.ckpt_file + ending for ending in config.ckpt_index_list]
+    return [prefix for path in paths for prefix in find_checkpoints(path)]
+
+
+def check_flags(config, prefixes):
+    """Flags of the original that a checkpoint here answers itself: they must agree with it."""
+    for prefix in prefixes:
+        spec = spec_of(prefix)
+        if config.net_depth not in (None, spec.net_depth):
+            raise ValueError(
+                f"{prefix} holds a net of depth {spec.net_depth}, not --net_depth "
+                f"{config.net_depth}; leave --net_depth away."
+            )
+        if config.image_size and tuple(config.image_size) != tuple(spec.image_size):
+            raise ValueError(
+                f"{prefix} takes images of {' x '.join(map(str, spec.image_size))}, not "
+                f"--image_size {' '.join(map(str, config.image_size))}; leave --image_size away."
+            )
+    if config.num_output is not None:
+        logging.warning("--num_output is ignored: evaluation needs no classes.")
+
+
+def evaluate_all(config, prefixes, sets):
+    """(prefix, SetResult) of every checkpoint and set; one graph serves neighbours of one net."""
+    embedder = None
+    try:
+        for prefix in prefixes:
+            if embedder is None or spec_of(prefix) != embedder.spec:
+                if embedder is not None:
+                    embedder.__exit__()
+                embedder = Embedder(prefix, config.device, config.batch_size).__enter__()
+            else:
+                embedder.restore(prefix)
+            for name, path in sets.items():
+                yield prefix, _evaluate(embedder, name, path, config.folds)
+    finally:
+        if embedder is not None:
+            embedder.__exit__()
+
+
+def _evaluate(embedder, name, path, folds):
+    label = f"{os.path.basename(embedder.prefix)} {name}"
+    with tqdm(desc=label, unit="image", disable=None, leave=False) as bar:
+        return evaluate_set(
+            embedder.embed_batch,
+            path,
+            name,
+            embedder.image_size,
+            embedder.batch_size,
+            folds,
+            progress=bar.update,
+        )
+
+
+def row(prefix, result):
+    """One entry of the JSON list."""
+    step = read_record(prefix).get("step", step_of(prefix))
+    return dict({"checkpoint": prefix, "step": step}, **result.row())
+
+
+def table(rows):
+    """Rows -> aligned text; the highest Accuracy-Flip of each set is marked."""
+    best = {}
+    for entry in rows:
+        best[entry["set"]] = max(best.get(entry["set"], 0.0), entry["accuracy_flip"])
+    lines = [HEADINGS] + [_cells(entry, best) for entry in rows]
+    widths = [max(map(len, column)) for column in zip(*lines)]
+    return "\n".join(
+        "  ".join(cell.ljust(width) for cell, width in zip(line, widths)).rstrip() for line in lines
+    )
+
+
+def _cells(entry, best):
+    mark = " *" if entry["accuracy_flip"] == best[entry["set"]] else ""
+    return (
+        os.path.basename(entry["checkpoint"]),
+        entry["set"],
+        f"{entry['accuracy']:.5f} +- {entry['accuracy_std']:.5f}",
+        f"{entry['accuracy_flip']:.5f} +- {entry['accuracy_flip_std']:.5f}{mark}",
+        f"{entry['threshold']:.3f} (cosine {entry['cosine']:.3f})",
+        f"{entry['tar_at_far'][SHOWN_FAR]:.5f}",
+    )
+
+
+def _make_directories(config):
+    """The results' directories, made before the work, so that nothing is lost after it."""
+    for path in (config.json, config.csv):
+        os.makedirs(os.path.dirname(os.path.abspath(path or ".")), exist_ok=True)
+    for directory in (config.plot, config.pairs_report):
+        os.makedirs(directory or ".", exist_ok=True)
+
+
+def write_files(config, rows, results):
+    """What --json, --csv and --plot ask for."""
+    if config.json:
+        with open(config.json, "w", encoding="utf-8") as stream:
+            json.dump(rows, stream, indent=2)
+    if config.csv:
+        write_csv(config.csv, rows)
+    if config.plot:
+        plot(config.plot, results)
+
+
+def write_csv(path, rows):
+    """One line a row; each FAR target a column of its own."""
+    flat = []
+    for entry in rows:
+        entry = dict(entry)
+        tars = entry.pop("tar_at_far")
+        low, high = entry.pop("accuracy_flip_interval")
+        entry.update(accuracy_flip_low=low, accuracy_flip_high=high)
+        flat.append(dict(entry, **{f"tar_at_far_{far}": tar for far, tar in tars.items()}))
+    names = list(dict.fromkeys(name for entry in flat for name in entry))
+    with open(path, "w", encoding="utf-8", newline="") as stream:
+        writer = csv.DictWriter(stream, names)
+        writer.writeheader()
+        writer.writerows(flat)
+
+
+def plot(directory, results):
+    """<set>_roc.png: the ROC of every checkpoint."""
+    for name in dict.fromkeys(result.name for _, result in results):
+        curves = {
+            os.path.basename(prefix): roc_curve(result.distances_P, result.issame_P)[:2]
+            for prefix, result in results
+            if result.name == name
+        }
+        plot_roc(curves, os.path.join(directory, f"{name}_roc.png"))
+
+
+if __name__ == "__main__":
+    run(main)
