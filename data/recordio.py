@@ -8,19 +8,29 @@ labels when flag > 0, and the encoded image. Shape letters: R records of a block
 
 import collections
 import os
+import re
 import struct
+import warnings
 
 import numpy as np
 
-MAGIC = 0xCED7230A
-MAGIC_BYTES = struct.pack("<I", MAGIC)
-LENGTH_BITS = 29
-LENGTH_MASK = (1 << LENGTH_BITS) - 1
-WHOLE, FIRST, MIDDLE, LAST = range(4)
-HEADER = struct.Struct("<IfQQ")  # flag, label, id, id2
-LARGEST_RECORD = 1 << 26  # bytes; a longer claim is damage, not an image of a face
-BLOCK_BYTES = 1 << 25
-EXACT_FLOAT32 = 1 << 24  # the first whole number that float32 may round
+from data.recordio_blocks import (
+    FIRST,
+    HEADER,
+    LAST,
+    LENGTH_BITS,
+    LENGTH_MASK,
+    MAGIC,
+    MAGIC_BYTES,
+    MIDDLE,
+    WHOLE,
+    Block,
+    find_records,
+    label_fault,
+    read_at,
+    read_blocks,
+    unpack,
+)
 
 Image = collections.namedtuple("Image", "key label encoded offset")
 Record = collections.namedtuple("Record", "key offset labels encoded")
@@ -32,7 +42,10 @@ class BrokenRecordError(ValueError):
     def __init__(self, path, key, offset, reason):
         name = "a record" if key is None else f"record {key}"
         super().__init__(f"{path}: {name} at byte {offset} {reason}.")
-        self.key, self.offset, self.reason = key, offset, reason
+        self.path, self.key, self.offset, self.reason = path, key, offset, reason
+
+    def __reduce__(self):  # errors travel between processes
+        return BrokenRecordError, (self.path, self.key, self.offset, self.reason)
 
 
 def pack_header(labels, key, id2=0):
@@ -46,19 +59,6 @@ def pack_header(labels, key, id2=0):
 def pack_image(label, encoded, key):
     """The payload of an image record. encoded: JPEG or PNG bytes; label: a number or a sequence."""
     return pack_header(label, key) + bytes(encoded)
-
-
-def unpack(payload):
-    """Payload -> (labels float32 [k], encoded bytes). One scalar label is k = 1."""
-    if len(payload) < HEADER.size:
-        raise ValueError(f"has {len(payload)} bytes, too few for its {HEADER.size}-byte header")
-    flag, label, _, _ = HEADER.unpack_from(payload)
-    if flag == 0:
-        return np.array([label], np.float32), payload[HEADER.size :]
-    if HEADER.size + 4 * flag > len(payload):
-        raise ValueError(f"claims {flag} labels but has {len(payload)} bytes")
-    labels = np.frombuffer(payload, "<f4", flag, HEADER.size)
-    return labels, payload[HEADER.size + 4 * flag :]
 
 
 def write_property(path, identities, image_size=(112, 112)):
@@ -142,176 +142,6 @@ def _parts(payload):
     return parts + [payload[begin:]]
 
 
-class Block:
-    """The records that begin in one stretch of a .rec, as columns.
-
-    start_R, stop_R: each record's extent in `data`, from its magic to its padding; file offset
-    = offset + start. broken: [(file offset, reason)] of damage between and inside records.
-    """
-
-    def __init__(self, data, offset, start_R, stop_R, broken):
-        self.data, self.offset = data, offset
-        self.start_R, self.stop_R, self.broken = start_R, stop_R, broken
-
-    def __len__(self):
-        return len(self.start_R)
-
-    def payload(self, i):
-        """The payload of record i: a memoryview, or bytes where parts had to be joined."""
-        start, stop = int(self.start_R[i]), int(self.stop_R[i])
-        view, parts = memoryview(self.data), []
-        while start < stop:
-            length = struct.unpack_from("<I", view, start + 4)[0] & LENGTH_MASK
-            parts.append(view[start + 8 : start + 8 + length])
-            start += 8 + length + (-length) % 4
-        return parts[0] if len(parts) == 1 else MAGIC_BYTES.join(bytes(part) for part in parts)
-
-
-def find_records(data, limit, whole):
-    """The chain of records in uint8 data -> (start [R], stop [R], broken [(at, why)], end).
-
-    Takes the records that start before byte `limit`; `whole` says that data ends where the file
-    ends. `end` is where the next record starts, or None: more data is needed to know. After damage
-    the chain goes on at the next part that can begin a record."""
-    words = data[: data.size // 4 * 4].view("<u4")
-    marks = np.flatnonzero(words[:-1] == MAGIC)
-    heads = words[marks + 1]
-    after = marks + 2 + ((heads & LENGTH_MASK).astype(np.int64) + 3) // 4
-    if (
-        len(marks)
-        and marks[0] == 0
-        and not (heads >> LENGTH_BITS).any()
-        and (after[:-1] == marks[1:]).all()
-        and (heads & LENGTH_MASK).max() <= LARGEST_RECORD
-    ):
-        if after[-1] * 4 == data.size and whole:
-            inside = int(np.searchsorted(marks * 4, limit))
-            end = int(after[inside - 1]) * 4 if inside else 0
-            return marks[:inside] * 4, after[:inside] * 4, [], end
-        inside = int(np.searchsorted(marks[:-1] * 4, limit))
-        if marks[inside] * 4 >= limit:
-            return marks[:inside] * 4, after[:inside] * 4, [], int(marks[inside]) * 4
-    return _walk(data, words, marks, limit, whole)
-
-
-def _walk(data, words, marks, limit, whole):
-    """find_records one record at a time: joins parts and steps over damage."""
-    starts, stops, broken, at = [], [], [], 0
-    while at < limit and at < data.size:
-        stop, why = _record_end(words, data.size, at, whole)
-        if stop is None and why is None:
-            return None, None, None, None
-        if why is None:
-            starts.append(at)
-            stops.append(stop)
-            at = stop
-            continue
-        broken.append((at, why))
-        at = _resume(words, marks, at + 4)
-        if at is None:
-            if not whole:
-                return None, None, None, None
-            at = data.size
-    return np.array(starts, np.int64), np.array(stops, np.int64), broken, at
-
-
-def _record_end(words, size, at, whole):
-    """Where the record at byte `at` ends -> (end, None), (None, why), or two None: not in sight."""
-    expected, begin = (WHOLE, FIRST), at
-    while True:
-        if at + 8 > size:
-            return None, "is cut off in its first 8 bytes: the file ends there" if whole else None
-        mark, head = int(words[at // 4]), int(words[at // 4 + 1])
-        if mark != MAGIC:
-            return None, f"does not start with the magic 0x{MAGIC:08x} but with 0x{mark:08x}"
-        place, length = head >> LENGTH_BITS, head & LENGTH_MASK
-        if place not in expected:
-            return None, f"has a part marked {place} where {expected[0]} or {expected[1]} belongs"
-        stop = at + 8 + length + (-length) % 4
-        if stop - begin > LARGEST_RECORD:
-            return None, f"claims {stop - begin} bytes, more than the {LARGEST_RECORD} of any image"
-        if stop > size:
-            missing = (
-                f"is cut off: it claims {length} bytes and {size - at - 8} are left in the file"
-            )
-            return None, missing if whole else None
-        if place in (WHOLE, LAST):
-            return stop, None
-        at, expected = stop, (MIDDLE, LAST)
-
-
-def _resume(words, marks, at):
-    """The first byte >= at of a part that can begin a record, or None."""
-    for mark in marks[np.searchsorted(marks * 4, at) :]:
-        if int(words[mark + 1]) >> LENGTH_BITS in (WHOLE, FIRST):
-            return int(mark) * 4
-    return None
-
-
-def read_blocks(path, first=0, last=None, block_bytes=BLOCK_BYTES):
-    """Yields the Blocks number first ... last - 1 of a .rec, reading it once, front to back.
-
-    Block b holds the records that start in bytes [b, b + 1) * block_bytes, wherever reading began:
-    how the file is dealt to processes does not change the blocks. Damage is in `Block.broken`."""
-    size = os.path.getsize(path)
-    last = block_count(size, block_bytes) if last is None else last
-    with open(path, "rb", buffering=0) as stream:
-        at = None if first else 0
-        for number in range(first, last):
-            begin, limit = number * block_bytes, min((number + 1) * block_bytes, size)
-            at = begin if at is None else at
-            if at >= limit:  # one record spans the whole block
-                yield Block(np.empty(0, np.uint8), at, *(np.empty((2, 0), np.int64)), broken=[])
-                continue
-            block, at = _read_block(stream, size, at, limit, number == first > 0)
-            yield block
-
-
-def block_count(size, block_bytes=BLOCK_BYTES):
-    """How many blocks a .rec of `size` bytes has."""
-    return -(-size // block_bytes)
-
-
-def _read_block(stream, size, at, limit, join):
-    """One block from byte `at`, and where the next starts. join: `at` may be inside a record."""
-    beyond = 1 << 16
-    while True:
-        stop = min(limit + beyond, size)
-        data = _read_at(stream, at, stop - at)
-        skipped = _first_start(data) if join else 0
-        if skipped is None or at + skipped >= limit:
-            if stop == size or skipped is not None:
-                where = size if skipped is None else at + skipped
-                return Block(data[:0], where, *(np.empty((2, 0), np.int64)), broken=[]), where
-        else:
-            inner = data[skipped:]
-            found = find_records(inner, limit - at - skipped, stop == size)
-            if found[3] is not None:
-                starts, stops, broken, end = found
-                offset = at + skipped
-                broken = [(offset + where, why) for where, why in broken]
-                return Block(inner, offset, starts, stops, broken), offset + end
-        beyond *= 8
-
-
-def _first_start(data):
-    words = data[: data.size // 4 * 4].view("<u4")
-    return _resume(words, np.flatnonzero(words[:-1] == MAGIC), 0)
-
-
-def _read_at(stream, at, count):
-    """uint8 [count] from byte `at`; one copy, straight into the array."""
-    data = np.empty(count, np.uint8)
-    view, done = memoryview(data), 0
-    stream.seek(at)
-    while done < count:
-        got = stream.readinto(view[done:])
-        if not got:
-            raise ValueError(f"{stream.name}: shrank while it was read; is it still being copied?")
-        done += got
-    return data
-
-
 class RecordReader:
     """A .rec in any of the layouts that InsightFace's tools write, with or without its .idx.
 
@@ -325,8 +155,10 @@ class RecordReader:
         self.idx_path = idx_path or (beside if os.path.exists(beside) else None)
         if os.path.getsize(rec_path) == 0:
             raise ValueError(f"{rec_path} is empty (0 bytes); copy or build it again.")
-        self._offsets = dict(read_index(self.idx_path)) if self.idx_path else None
-        self._keys = {at: key for key, at in self._offsets.items()} if self._offsets else None
+        self._offsets = self._keys = None
+        if self.idx_path:
+            keys, offsets = (column.tolist() for column in read_index(self.idx_path))
+            self._offsets, self._keys = dict(zip(keys, offsets)), dict(zip(offsets, keys))
         self._stream = open(rec_path, "rb", buffering=0)
         self._size = os.path.getsize(rec_path)
 
@@ -362,14 +194,15 @@ class RecordReader:
         want = 1 << 16
         while True:
             stop = min(offset + want, self._size)
-            data = _read_at(self._stream, offset, stop - offset)
-            starts, stops, broken, end = find_records(data, 1, stop == self._size)
-            if end is not None:
+            data = read_at(self._stream, offset, stop - offset)
+            found = find_records(data, 1, stop == self._size)
+            if found is not None:
                 break
             want *= 8
+        starts, stops, broken, end = found
         if broken:
             raise BrokenRecordError(self.path, key, offset, broken[0][1])
-        return self._record(Block(data, offset, starts, stops, []), 0, key)
+        return self._record(Block(data, offset, end, starts, stops, []), 0, key)
 
     def records(self, on_broken=None):
         """Yields every Record in the file's order, header and range records too.
@@ -434,29 +267,52 @@ class RecordReader:
         return Image(record.key, int(record.labels[0]), record.encoded, record.offset)
 
 
-def label_fault(label):
-    """Why a float32 label is no identity, or None."""
-    if np.isfinite(label) and label >= 0 and label == int(label):
-        return None
-    return f"has label {float(label):g}, which is not a whole number from 0 up"
-
-
 def read_index(path):
-    """.idx -> [(key, offset)] in the file's order."""
-    pairs = []
+    """.idx -> (keys int64 [R], offsets int64 [R]) in the file's order."""
+    pieces = list(index_pieces(path))
+    return np.concatenate([keys for keys, _ in pieces]), np.concatenate([at for _, at in pieces])
+
+
+def index_pieces(path, piece_bytes=1 << 24):
+    """Yields (keys, offsets) of an .idx, some of its lines at a time."""
+    lines, rest = 0, b""
     with open(path, "rb") as stream:
-        for number, line in enumerate(stream, start=1):
-            try:
-                key, offset = line.split()
-                pairs.append((int(key), int(offset)))
-                if pairs[-1][1] < 0:
-                    raise ValueError(line)
-            except ValueError:
-                text = line[:60].decode("ascii", "backslashreplace").rstrip()
-                raise ValueError(
-                    f"{path}: line {number} is {text!r}, not key<tab>offset; delete the .idx to "
-                    "read the .rec in order without it."
-                ) from None
-    if not pairs:
+        while True:
+            text = stream.read(piece_bytes)
+            cut = text.rfind(b"\n") + 1 if text else 0
+            whole, rest = (rest + text[:cut], text[cut:]) if text else (rest, b"")
+            if whole.strip():
+                pairs = _index_pairs(whole)
+                if pairs is None:
+                    raise ValueError(_index_fault(path, whole, lines))
+                lines += whole.count(b"\n")
+                yield pairs[:, 0], pairs[:, 1]
+            if not text:
+                break
+    if not lines and not whole.strip():
         raise ValueError(f"{path} is empty; delete it to read the .rec in order without it.")
-    return pairs
+
+
+def _index_pairs(text):
+    """Lines of an .idx -> int64 [R, 2], or None where one of them is something else."""
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("error")
+            numbers = np.fromstring(text, np.int64, sep=" ")
+    except (DeprecationWarning, ValueError):
+        return None
+    if len(numbers) != 2 * len(text.split(b"\n")) - 2 * text.endswith(b"\n") or numbers.min() < 0:
+        return None
+    return numbers.reshape(-1, 2)
+
+
+def _index_fault(path, text, lines):
+    """The sentence on the first line of text that is no line of an .idx."""
+    for number, line in enumerate(text.split(b"\n"), start=lines + 1):  # noqa: B007
+        if not re.match(rb"\d{1,18}[\t ]\d{1,18}\s*$", line):
+            break
+    shown = line[:60].decode("ascii", "backslashreplace")
+    return (
+        f"{path}: line {number} is {shown!r}, not key<tab>offset; delete the .idx to read the .rec "
+        "in order without it."
+    )
