@@ -1,0 +1,241 @@
+"""A data set of drawn people, to try the pipeline on: written as InsightFace writes real ones.
+
+`python data/synthetic.py --output_path datasets/demo` makes train.rec, train.idx, property, lfw.bin
+(frontal pairs) and cfp_fp.bin (frontal-profile pairs). The pairs' people are not in train.rec.
+Every image is a function of (--seed, person, shot), so the workers' number changes no byte.
+"""
+
+import os
+import sys
+
+if __package__ in (None, ""):  # run as a file: imports start at the repository's root
+    sys.path[0] = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
+
+import dataclasses  # noqa: E402
+import functools  # noqa: E402
+import itertools  # noqa: E402
+import json  # noqa: E402
+import multiprocessing  # noqa: E402
+import shutil  # noqa: E402
+from typing import Optional  # noqa: E402
+
+import cv2  # noqa: E402
+import numpy as np  # noqa: E402
+from tqdm import tqdm  # noqa: E402
+
+from data import recordio  # noqa: E402
+from data.eval_data_reader import write_pairs  # noqa: E402
+from data.synthetic_faces import Portrait, draw_shot  # noqa: E402
+from data.synthetic_head import draw_identity  # noqa: E402
+from runtime.flags import flag, parse_flags  # noqa: E402
+from runtime.script import run  # noqa: E402
+
+FOLDS = 10
+RECIPE = (
+    "synthetic.json"  # what the set was made from; written last, so a set without it is not whole
+)
+DRAWING = 1  # raised when the same flags would draw other faces
+LFW, CFP_FP = "lfw.bin", "cfp_fp.bin"
+VIEWS = {LFW: ("frontal", "frontal"), CFP_FP: ("frontal", "profile")}
+JPEG_QUALITY = (70, 96)
+
+
+@dataclasses.dataclass(frozen=True)
+class SyntheticConfig:
+    output_path: str = flag(dataclasses.MISSING, "directory that the data set will be", "output")
+    contact_sheet: Optional[str] = flag(
+        None, "also write a picture of the first people, a row each (.png or .jpg)", "output"
+    )
+    identities: int = flag(300, "people in train.rec", "data set", low=2)
+    images_per_identity: int = flag(20, "images of each of them", "data set", low=1)
+    eval_pairs: int = flag(
+        600, "pairs in each verification set; a multiple of 20", "data set", low=20
+    )
+    image_size: int = flag(112, "height and width in pixels", "data set", low=32, high=512)
+    seed: int = flag(0, "another seed draws other people", "data set", low=0, high=2**31 - 1)
+    workers: Optional[int] = flag(None, "processes; default: one a core", "speed", low=1)
+
+
+def main(argv=None):
+    config = parse_flags(SyntheticConfig, argv, description=__doc__.split("\n")[0])
+    if config.eval_pairs % (2 * FOLDS):
+        raise ValueError(
+            f"--eval_pairs {config.eval_pairs} does not split into {FOLDS} folds of as many "
+            f"same as different pairs; pass a multiple of {2 * FOLDS}."
+        )
+    recipe = recipe_of(config)
+    if is_finished(config.output_path, recipe):
+        print(f"{config.output_path} is already this data set; nothing to do.")
+    else:
+        write_dataset(config, recipe)
+        print(
+            f"{config.output_path}: {config.identities} drawn people, "
+            f"{config.identities * config.images_per_identity} images; {LFW} and {CFP_FP}: "
+            f"{config.eval_pairs} pairs each, of other people."
+        )
+    if config.contact_sheet:
+        write_contact_sheet(config.contact_sheet, config.seed, config.image_size)
+
+
+def recipe_of(config):
+    """All that decides the data set's bytes on one platform."""
+    names = ("identities", "images_per_identity", "eval_pairs", "image_size", "seed")
+    return dict(synthetic=True, drawing=DRAWING, **{name: getattr(config, name) for name in names})
+
+
+def is_finished(path, recipe):
+    """Whether path holds the data set of this recipe; a ValueError if it holds anything else."""
+    if not os.path.exists(path) or (os.path.isdir(path) and not os.listdir(path)):
+        return False
+    try:
+        with open(os.path.join(path, RECIPE), encoding="utf-8") as stream:
+            found = json.load(stream)
+    except (OSError, ValueError):
+        raise ValueError(
+            f"{path} exists and is not a data set that this script made; choose another "
+            "--output_path or move it away."
+        ) from None
+    if found != recipe:
+        other = [f"{name} {found.get(name)}" for name in recipe if found.get(name) != recipe[name]]
+        raise ValueError(
+            f"{path} holds another synthetic data set ({', '.join(other)}); choose another "
+            "--output_path or remove it."
+        )
+    return True
+
+
+def write_dataset(config, recipe):
+    """Draws into a directory beside the output, and moves it there when it is whole."""
+    beside = config.output_path.rstrip("/\\") + ".incomplete"
+    shutil.rmtree(beside, ignore_errors=True)
+    os.makedirs(beside)
+    try:
+        with _pool(config.workers) as draw_all:
+            write_train(beside, config, draw_all)
+            write_evaluation(beside, config, draw_all)
+        with open(os.path.join(beside, RECIPE), "w", encoding="utf-8") as stream:
+            json.dump(recipe, stream, indent=1)
+        if os.path.isdir(config.output_path):
+            os.rmdir(config.output_path)  # is_finished found it empty
+        os.rename(beside, config.output_path)
+    except BaseException:
+        shutil.rmtree(beside, ignore_errors=True)
+        raise
+
+
+class _pool:  # noqa: N801
+    """`with _pool(workers) as draw_all`: draw_all(function, jobs) yields results in order."""
+
+    def __init__(self, workers):
+        self.workers = workers or os.cpu_count() or 1
+        self.pool = None
+
+    def __enter__(self):
+        if self.workers == 1:
+            return map
+        self.pool = multiprocessing.Pool(self.workers, initializer=cv2.setNumThreads, initargs=(1,))
+        return self.pool.imap
+
+    def __exit__(self, *error):
+        if self.pool:
+            self.pool.terminate()
+            self.pool.join()
+
+
+def write_train(path, config, draw_all):
+    """train.rec, train.idx and property, in the order of InsightFace's own: the header last."""
+    people, each = config.identities, config.images_per_identity
+    jobs = [(config.seed, person, ("any",) * each, config.image_size) for person in range(people)]
+    rec, idx = os.path.join(path, "train.rec"), os.path.join(path, "train.idx")
+    images = people * each
+    with recordio.RecordWriter(rec, idx) as writer, _bar("train.rec", images) as bar:
+        for person, encoded in enumerate(draw_all(draw_person, jobs)):
+            for i, image in enumerate(encoded):
+                key = 1 + person * each + i
+                writer.write(key, recordio.pack_image(person, image, key))
+            bar.update(each)
+        for person in range(people):
+            key = images + 1 + person
+            start = 1 + person * each
+            writer.write(key, recordio.pack_header((start, start + each), key))
+        writer.write(0, recordio.pack_header((images + 1, images + 1 + people), 0, id2=1))
+    recordio.write_property(os.path.join(path, "property"), people, (config.image_size,) * 2)
+
+
+def write_evaluation(path, config, draw_all):
+    """lfw.bin and cfp_fp.bin: the same new people, other photographs."""
+    for number, name in enumerate((LFW, CFP_FP)):
+        pairs, issame = plan_pairs(config.eval_pairs)
+        shots = {}
+        for (left, right), views in zip(pairs, itertools.repeat(VIEWS[name])):
+            shots.setdefault(left, []).append(views[0])
+            shots.setdefault(right, []).append(views[1])
+        jobs = [
+            (config.seed, _stranger(person), tuple(shots[person]), config.image_size, 1 + number)
+            for person in sorted(shots)
+        ]
+        drawn = {}
+        with _bar(name, 2 * len(pairs)) as bar:
+            for person, encoded in zip(sorted(shots), draw_all(draw_person, jobs)):
+                drawn[person] = iter(encoded)
+                bar.update(len(encoded))
+        encoded = [next(drawn[person]) for pair in pairs for person in pair]
+        write_pairs(os.path.join(path, name), encoded, issame)
+
+
+def plan_pairs(count):
+    """[(person, person)] and [same?]; each tenth has people of its own, half of its pairs same."""
+    pairs, issame = [], []
+    half = count // FOLDS // 2
+    people = max(2, half)
+    for fold in range(FOLDS):
+        first = fold * people
+        pairs += [(first + i, first + i) for i in range(half)]
+        pairs += [(first + i, first + (i + 1 + fold % (people - 1)) % people) for i in range(half)]
+        issame += [True] * half + [False] * half
+    return pairs, issame
+
+
+def draw_person(job):
+    """(seed, person, a view per image, image size[, album]) -> JPEG bytes of each image."""
+    seed, person, views, image_size = job[:4]
+    album = job[4] if len(job) > 4 else 0
+    portrait = Portrait(draw_identity(np.random.RandomState([seed, person])), image_size)
+    encoded = []
+    for number, view in enumerate(views):
+        rng = np.random.RandomState([seed, person, album, number])
+        image = portrait.take(draw_shot(rng, view))
+        quality = [cv2.IMWRITE_JPEG_QUALITY, int(rng.randint(*JPEG_QUALITY))]
+        encoded.append(cv2.imencode(".jpg", image[:, :, ::-1], quality)[1].tobytes())
+    return encoded
+
+
+def write_contact_sheet(path, seed, image_size, rows=8, columns=10):
+    """A picture of the first people of the training set: a row each."""
+    draw = functools.partial(cv2.imdecode, flags=cv2.IMREAD_COLOR)
+    grid = []
+    for person in range(rows):
+        encoded = draw_person((seed, person, ("any",) * columns, image_size))
+        grid.append(np.hstack([draw(np.frombuffer(image, np.uint8)) for image in encoded]))
+    try:
+        written = cv2.imwrite(path, np.vstack(grid))
+    except cv2.error:
+        written = False
+    if not written:
+        raise ValueError(
+            f"--contact_sheet {path} cannot be written; give a name that ends in .png or .jpg, in "
+            "a directory that exists."
+        )
+
+
+def _stranger(person):
+    """The seed's number of an evaluation person: beyond every training person's."""
+    return 1_000_000 + person
+
+
+def _bar(name, images):
+    return tqdm(total=images, desc=name, unit=" images", disable=None)
+
+
+if __name__ == "__main__":
+    run(main)
