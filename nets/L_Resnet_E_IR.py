@@ -12,6 +12,8 @@ NORM_NAMES = {  # the original's group-norm net named its norms its own way
     "group": {"conv1": "group_norm_0", "conv2": "conv2_bn/GroupNorm", "last": "E_GN_0"},
 }
 NORM_NAMES["renorm"] = NORM_NAMES["batch"]
+BOTTLENECK_EXPANSION = 4
+STEM = 64  # channels of the first convolution
 
 
 def resnet_e_ir(pixels_NHWC, spec, rules, share, seed=None, wrap_unit=None):
@@ -19,7 +21,7 @@ def resnet_e_ir(pixels_NHWC, spec, rules, share, seed=None, wrap_unit=None):
     share: dropout. wrap_unit: what to make of each unit's function before it is called."""
     names, row = NORM_NAMES[spec.row.norm], spec.row
     with tf.variable_scope(f"resnet_v1_{spec.scope_depth}"):
-        x = conv(pixels_NHWC, spec.channels(row.widths[0]), 3, 1, rules, "conv1")
+        x = conv(pixels_NHWC, spec.channels(STEM), 3, 1, rules, "conv1")
         x = prelu(norm(x, rules, names["conv1"]), rules, "prelu0")
         for stage, count in enumerate(row.units[spec.net_depth], start=1):
             for number in range(1, count + 1):  # the first unit of a stage halves H and W
@@ -32,30 +34,44 @@ def _unit(x_NHWC, spec, rules, stage, stride, wrap_unit):
     inner = spec.channels(spec.row.widths[stage - 1])
 
     def unit(x):
-        return unit_ir(x, spec, rules, inner, stride, stage)
+        return unit_ir(x, spec, rules, inner, stride)
 
     return (wrap_unit(unit) if wrap_unit else unit)(x_NHWC)
 
 
-def unit_ir(x_NHWC, spec, rules, inner, stride, stage):
+def unit_ir(x_NHWC, spec, rules, inner, stride):
     """norm, 3x3, norm, PReLU, 3x3 at `stride`, norm, squeeze-excitation where asked; plus shortcut.
     [N, H, W, C] -> [N, H / stride, W / stride, inner * expansion]."""
-    row, names = spec.row, NORM_NAMES[spec.row.norm]
-    outputs = inner * row.expansion
+    row = spec.row
+    bottleneck = spec.net_depth in row.bottlenecks
+    outputs = inner * (BOTTLENECK_EXPANSION if bottleneck else row.expansion)
     y = norm(x_NHWC, rules, "conv1_bn1")
-    short = _shortcut(x_NHWC, y, outputs, stride, rules, stage)
-    y = conv(y, inner, 3, 1, rules, "conv1")
-    if row.norm_after_conv1:
-        y = norm(y, rules, "conv1_bn2")
-    y = prelu(y, rules, "prelu_layer")
-    y = norm(conv(y, outputs, 3, stride, rules, "conv2"), rules, names["conv2"])
+    short = _shortcut(x_NHWC, y, outputs, stride, rules)
+    y = (_three if bottleneck else _two)(y, inner, outputs, stride, rules)
     if spec.block == "se":
         y = squeeze_excite(y, rules) + short
         return tf.nn.relu(y) if row.relu_after_add else y
     return y + short
 
 
-def _shortcut(x_NHWC, normal_NHWC, outputs, stride, rules, stage):
+def _two(y, inner, outputs, stride, rules):
+    """The residual of every depth of most lineages: 3x3 and 3x3 at `stride`."""
+    y = conv(y, inner, 3, 1, rules, "conv1")
+    if rules.row.norm_after_conv1:
+        y = norm(y, rules, "conv1_bn2")
+    y = conv(prelu(y, rules, "prelu_layer"), outputs, 3, stride, rules, "conv2")
+    return norm(y, rules, NORM_NAMES[rules.row.norm]["conv2"])
+
+
+def _three(y, inner, outputs, stride, rules):
+    """The bottleneck residual of CVLface's deepest nets: 1x1, 3x3, 1x1 at `stride`."""
+    y = norm(conv(y, inner, 1, 1, rules, "conv1"), rules, "conv1_bn2")
+    y = conv(prelu(y, rules, "prelu_layer"), inner, 3, 1, rules, "conv2")
+    y = prelu(norm(y, rules, "conv2_bn/BatchNorm"), rules, "prelu_layer2")
+    return norm(conv(y, outputs, 1, stride, rules, "conv3"), rules, "conv3_bn/BatchNorm")
+
+
+def _shortcut(x_NHWC, normal_NHWC, outputs, stride, rules):
     """1x1 convolution and norm where channels are added (and in every first unit, if the lineage
     has it so); else every stride-th pixel, which is what a 1x1 max-pool keeps."""
     row, channels = rules.row, x_NHWC.shape.as_list()[-1]

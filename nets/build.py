@@ -5,9 +5,12 @@ Letters: N images, H W pixels, D embedding.
 
 from nets.L_Resnet_E_IR import resnet_e_ir
 from nets.layers import Rules
+from nets.mobilefacenet import mobilefacenet
+from nets.resnet_v1 import resnet_v1
+from nets.vgg import vgg
 from runtime.tf1 import tf
 
-BUILDERS = {"ir": resnet_e_ir}
+BUILDERS = {"ir": resnet_e_ir, "mobilefacenet": mobilefacenet, "vgg": vgg, "resnet_v1": resnet_v1}
 
 
 def embeddings(

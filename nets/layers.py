@@ -38,9 +38,8 @@ def conv(x_NHWC, filters, size, stride, rules, name, padding=None, groups=1, bia
     channels = x_NHWC.shape.as_list()[-1]
     depthwise = groups == channels == filters
     shape = [size, size] + ([channels, 1] if depthwise else [channels // groups, filters])
-    start = initializer(
-        rules.row.weight_init, size * size * channels // groups, size * size * filters
-    )
+    area = size * size
+    start = initializer(rules.row.conv_init, area * channels // groups, area * filters)
     with tf.variable_scope(name):
         kernel = weight("W_conv2d", shape, start, decay=rules.decays("conv"))
         kernel = tf.cast(kernel, rules.compute_dtype)
@@ -77,10 +76,10 @@ def _grouped(x_NHWC, kernel, strides, groups):
     split = tf.transpose(split, [0, 1, 3, 2, 4])
     split = tf.reshape(split, [height, width, channels, outputs])
     y = tf.nn.depthwise_conv2d(x_NHWC, split, strides, padding="VALID")
-    shape = tf.shape(y)
+    shape, known = tf.shape(y), y.shape.as_list()
     y = tf.reshape(y, tf.stack([shape[0], shape[1], shape[2], groups, inputs, outputs]))
     y = tf.reshape(tf.reduce_sum(y, 4), tf.stack([shape[0], shape[1], shape[2], filters]))
-    y.set_shape([None, None, None, filters])
+    y.set_shape(known[:3] + [filters])
     return y
 
 
@@ -248,15 +247,15 @@ def prelu(x_NHWC, rules, name):
 
 
 def dense(x_NF, outputs, rules, name, bias=True, kind="dense"):
-    """Fully connected, in float32. [N, F] -> [N, outputs]. kind: what the lineage calls its weights
-    where it says which decay."""
+    """Fully connected, in float32. [N, F] -> [N, outputs]. kind: its weights' among those that the
+    lineage says decay."""
     features = x_NF.shape.as_list()[-1]
-    start = initializer(rules.row.weight_init, features, outputs)
+    start = initializer(rules.row.dense_init, features, outputs)
     with tf.variable_scope(name):
         y = tf.matmul(x_NF, weight("W", [features, outputs], start, decay=rules.decays(kind)))
         if bias:
-            decay = rules.decays("bias" if kind == "dense" else kind)
-            y += weight("b", [outputs], tf.zeros_initializer(), decay=decay)
+            first = start if rules.row.dense_init == "torch" else tf.zeros_initializer()
+            y += weight("b", [outputs], first, decay=rules.decays("bias"))
         return y
 
 
@@ -299,6 +298,8 @@ def initializer(kind, fan_in, fan_out):
         return tf.random_normal_initializer(stddev=0.1)
     if kind == "fan_out":  # Kaiming's, as MXNet and CVLface choose it
         return tf.random_normal_initializer(stddev=math.sqrt(2.0 / fan_out))
+    if kind.startswith("truncated_"):  # TensorLayer's defaults
+        return tf.truncated_normal_initializer(stddev=float(kind[len("truncated_") :]))
     assert kind == "torch", kind
     bound = 1.0 / math.sqrt(fan_in)
     return tf.random_uniform_initializer(-bound, bound)

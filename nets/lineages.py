@@ -15,7 +15,8 @@ UNITS = {
     100: (3, 13, 30, 3),
     152: (3, 8, 36, 3),
 }
-ARCFACE_TORCH_UNITS = {**UNITS, 200: (6, 26, 60, 6)}
+_PUBLISHED = {depth: UNITS[depth] for depth in (50, 100, 152)}
+_BASIC = ("conv", "dense", "gamma", "alphas")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -31,6 +32,7 @@ class Lineage:
     blocks: Tuple[str, ...] = ("ir", "se")
     widths: Tuple[int, ...] = (64, 128, 256, 512)
     expansion: int = 1  # a unit's outputs over its inner channels
+    bottlenecks: Tuple[int, ...] = ()  # depths whose units are 1x1, 3x3, 1x1 with expansion 4
     first_shortcut: str = "conv"  # of stage 1, unit 1: conv, or pool where no channel is added
     norm_after_conv1: bool = True
     norm: str = "batch"  # batch, group, renorm
@@ -45,21 +47,22 @@ class Lineage:
     se_activation: str = "relu"
     relu_after_add: bool = False  # in se blocks
     prelu_init: float = 0.25
-    weight_init: str = "xavier"
-    decays: Tuple[str, ...] = ("conv", "dense", "gamma", "alphas")
+    conv_init: str = "xavier"  # see nets.layers.initializer
+    dense_init: str = "xavier"
+    decays: Tuple[str, ...] = _BASIC
     flatten: str = "CHW"  # of the source's first dense layer; here it is always HWC
     dropout: float = 0.0
     l2: bool = False  # whether embeddings come out with length 1
     pixels: str = "RGB"
     mean: Tuple[float, ...] = (127.5,)
     divisor: float = 127.5
+    names: str = ""  # whose tensor names convert_weights.py reads and writes; "" for the original's
+    checked: str = ""  # against what the row was compared
 
-
-_ALL_KINDS = ("conv", "dense", "gamma", "beta", "alphas", "bias", "se")
 
 _INSIGHTFACE_TF = Lineage(
     name="insightface_tf",
-    whose="auroua/InsightFace_TF, L_Resnet_E_IR_fix_issue9 and _MGPU",
+    whose="InsightFace_TF: L_Resnet_E_IR_fix_issue9, _MGPU",
     first_shortcut="pool",
     eps=2e-5,
     unbiased=False,
@@ -71,19 +74,189 @@ _INSIGHTFACE_TF = Lineage(
     dropout=0.6,
     pixels="BGR",
     divisor=128.0,
+    checked="a PyTorch net written from its source",
+)
+
+_INSIGHTFACE_TF_WIDE = dataclasses.replace(
+    _INSIGHTFACE_TF,
+    name="insightface_tf_wide",
+    whose="InsightFace_TF: L_Resnet_E_IR",
+    units=_PUBLISHED,
+    aliases={101: 100},
+    scopes={100: 101},
+    expansion=4,
+)
+
+_INSIGHTFACE_TF_GN = dataclasses.replace(
+    _INSIGHTFACE_TF_WIDE,
+    name="insightface_tf_gn",
+    whose="InsightFace_TF: L_Resnet_E_IR_GBN",
+    norm="group",
+    eps=1e-5,
+    last_gamma="absent",
+    decays=("conv", "dense", "alphas"),
+)
+
+_INSIGHTFACE_TF_RENORM = dataclasses.replace(
+    _INSIGHTFACE_TF_WIDE,
+    name="insightface_tf_renorm",
+    whose="InsightFace_TF: L_Resnet_E_IR_RBN",
+    norm="renorm",
+    eps=1e-3,
+    blocks=("ir",),
+    gamma_init="one",
+    last_gamma="trained",
+    identity_carries_norm=True,
 )
 
 _ARCFACE_TORCH = Lineage(
     name="arcface_torch",
-    whose="deepinsight/insightface, recognition/arcface_torch (iresnet)",
-    units=ARCFACE_TORCH_UNITS,
+    whose="insightface: arcface_torch, iresnet",
+    units={**UNITS, 200: (6, 26, 60, 6)},
     blocks=("ir",),
-    last_gamma="one",
-    weight_init="normal",
-    decays=_ALL_KINDS,
+    conv_init="normal",
+    dense_init="torch",
+    decays=_BASIC + ("beta", "bias"),
+    names="iresnet",
+    checked="a PyTorch net written from its source",
 )
 
-LINEAGES = {row.name: row for row in (_INSIGHTFACE_TF, _ARCFACE_TORCH)}
+_INSIGHTFACE_MXNET = Lineage(
+    name="insightface_mxnet",
+    whose="insightface: arcface_mxnet, fresnet, unit v3, output E",
+    units={**UNITS, 101: (3, 4, 23, 3), 200: (3, 24, 36, 3)},
+    eps=2e-5,
+    se_activation="prelu",
+    conv_init="fan_out",
+    dense_init="fan_out",
+    decays=_BASIC + ("se",),
+    dropout=0.4,
+    divisor=128.0,
+    names="mxnet",
+    checked="a PyTorch net written from its source",
+)
+
+_INSIGHTFACE_PYTORCH = Lineage(
+    name="insightface_pytorch",
+    whose="InsightFace_Pytorch: Backbone ir, ir_se",
+    units=_PUBLISHED,
+    first_shortcut="pool",
+    norm_after_conv1=False,
+    last_gamma="trained",
+    se_bias=False,
+    conv_init="torch",
+    dense_init="torch",
+    decays=("conv", "dense", "bias", "se", "alphas"),
+    dropout=0.6,
+    l2=True,
+    pixels="BGR",
+    names="ir_body",
+    checked="a PyTorch net written from its source",
+)
+
+_CVLFACE = Lineage(
+    name="cvlface",
+    whose="CVLface: iresnet IR, IR_SE",
+    units={**UNITS, 200: (3, 24, 36, 3)},
+    aliases={101: 100},
+    bottlenecks=(152, 200),
+    first_shortcut="pool",
+    last_gamma="none",
+    se_bias=False,
+    conv_init="fan_out",
+    dense_init="fan_out",
+    decays=("conv", "dense", "se"),
+    dropout=0.4,
+    names="ir_body",
+    checked="a PyTorch net written from its source",
+)
+
+_ARCFACE_TORCH_MBF = Lineage(
+    name="arcface_torch_mbf",
+    whose="insightface: arcface_torch, mbf",
+    family="mobilefacenet",
+    units={0: (1, 4, 6, 2)},
+    blocks=("ir",),
+    widths=(128, 128, 256, 256),
+    last_gamma="trained",
+    conv_init="fan_out",
+    dense_init="fan_out",
+    decays=_BASIC + ("beta",),
+    names="mbf",
+    checked="a PyTorch net written from its source",
+)
+
+_ARCFACE_TORCH_MBF_LARGE = dataclasses.replace(
+    _ARCFACE_TORCH_MBF,
+    name="arcface_torch_mbf_large",
+    whose="insightface: arcface_torch, mbf_large",
+    units={0: (2, 8, 12, 4)},
+    widths=(256, 256, 512, 512),
+)
+
+_INSIGHTFACE_PYTORCH_MBF = dataclasses.replace(
+    _ARCFACE_TORCH_MBF,
+    name="insightface_pytorch_mbf",
+    whose="InsightFace_Pytorch: MobileFaceNet",
+    widths=(64, 64, 128, 128),
+    conv_init="torch",
+    dense_init="torch",
+    decays=("conv", "dense", "alphas"),
+    l2=True,
+    pixels="BGR",
+    names="mobilefacenet",
+)
+
+_VGG = Lineage(
+    name="insightface_tf_vgg",
+    whose="InsightFace_TF: vgg16, vgg19",
+    family="vgg",
+    units={16: (2, 2, 3, 3, 3), 19: (2, 2, 4, 4, 4)},
+    blocks=("ir",),
+    widths=(64, 128, 256, 512, 512),
+    conv_init="fan_out",  # ours: the original starts from downloaded weights
+    dense_init="fan_out",
+    decays=("conv", "dense"),
+    flatten="HWC",
+    mean=(123.68, 116.779, 103.939),
+    divisor=1.0,
+    checked="our reading of its source only",
+)
+
+_RESNET_V1 = Lineage(
+    name="insightface_tf_resnet",
+    whose="InsightFace_TF: resnet, resnet_se",
+    family="resnet_v1",
+    units={50: (3, 4, 6, 3), 101: (3, 4, 23, 3), 152: (3, 8, 36, 3)},
+    expansion=4,
+    unbiased=False,
+    gamma_init="near_one",
+    conv_init="truncated_0.02",
+    dense_init="truncated_0.1",
+    decays=("conv", "dense", "gamma"),
+    mean=(128.0,),
+    divisor=1.0,
+    checked="our reading of its source only",
+)
+
+LINEAGES = {
+    row.name: row
+    for row in (
+        _INSIGHTFACE_TF,
+        _INSIGHTFACE_TF_WIDE,
+        _INSIGHTFACE_TF_GN,
+        _INSIGHTFACE_TF_RENORM,
+        _ARCFACE_TORCH,
+        _INSIGHTFACE_MXNET,
+        _INSIGHTFACE_PYTORCH,
+        _CVLFACE,
+        _ARCFACE_TORCH_MBF,
+        _ARCFACE_TORCH_MBF_LARGE,
+        _INSIGHTFACE_PYTORCH_MBF,
+        _VGG,
+        _RESNET_V1,
+    )
+}
 
 
 @dataclasses.dataclass(frozen=True)
