@@ -38,6 +38,7 @@ DRAWING = 1  # raised when the same flags would draw other faces
 LFW, CFP_FP = "lfw.bin", "cfp_fp.bin"
 VIEWS = {LFW: ("frontal", "frontal"), CFP_FP: ("frontal", "profile")}
 JPEG_QUALITY = (70, 96)
+FIRST_STRANGER = 1_000_000  # the number of the first evaluation person, beyond training's
 
 
 @dataclasses.dataclass(frozen=True)
@@ -46,7 +47,7 @@ class SyntheticConfig:
     contact_sheet: Optional[str] = flag(
         None, "also write a picture of the first people, a row each (.png or .jpg)", "output"
     )
-    identities: int = flag(300, "people in train.rec", "data set", low=2)
+    identities: int = flag(300, "people in train.rec", "data set", low=2, high=10**6)
     images_per_identity: int = flag(20, "images of each of them", "data set", low=1)
     eval_pairs: int = flag(
         600, "pairs in each verification set; a multiple of 20", "data set", low=20
@@ -164,21 +165,21 @@ def write_train(path, config, draw_all):
 
 def write_evaluation(path, config, draw_all):
     """lfw.bin and cfp_fp.bin: the same new people, other photographs."""
-    for number, name in enumerate((LFW, CFP_FP)):
-        pairs, issame = plan_pairs(config.eval_pairs)
-        shots = {}
-        for (left, right), views in zip(pairs, itertools.repeat(VIEWS[name])):
-            shots.setdefault(left, []).append(views[0])
-            shots.setdefault(right, []).append(views[1])
-        jobs = [
-            (config.seed, _stranger(person), tuple(shots[person]), config.image_size, 1 + number)
-            for person in sorted(shots)
-        ]
-        drawn = {}
-        with _bar(name, 2 * len(pairs)) as bar:
-            for person, encoded in zip(sorted(shots), draw_all(draw_person, jobs)):
-                drawn[person] = iter(encoded)
-                bar.update(len(encoded))
+    pairs, issame = plan_pairs(config.eval_pairs)
+    views = {}  # of each person, in the order in which the pairs take them
+    for name, (left, right) in itertools.product(VIEWS, pairs):
+        views.setdefault(left, []).append(VIEWS[name][0])
+        views.setdefault(right, []).append(VIEWS[name][1])
+    jobs = [
+        (config.seed, FIRST_STRANGER + person, tuple(views[person]), config.image_size)
+        for person in sorted(views)
+    ]
+    drawn = {}
+    with _bar(" + ".join(VIEWS), 4 * len(pairs)) as bar:
+        for person, encoded in zip(sorted(views), draw_all(draw_person, jobs)):
+            drawn[person] = iter(encoded)
+            bar.update(len(encoded))
+    for name in VIEWS:
         encoded = [next(drawn[person]) for pair in pairs for person in pair]
         write_pairs(os.path.join(path, name), encoded, issame)
 
@@ -197,13 +198,12 @@ def plan_pairs(count):
 
 
 def draw_person(job):
-    """(seed, person, a view per image, image size[, album]) -> JPEG bytes of each image."""
-    seed, person, views, image_size = job[:4]
-    album = job[4] if len(job) > 4 else 0
+    """(seed, person, a view per image, image size) -> the JPEG bytes of each image."""
+    seed, person, views, image_size = job
     portrait = Portrait(draw_identity(np.random.RandomState([seed, person])), image_size)
     encoded = []
     for number, view in enumerate(views):
-        rng = np.random.RandomState([seed, person, album, number])
+        rng = np.random.RandomState([seed, person, number])
         image = portrait.take(draw_shot(rng, view))
         quality = [cv2.IMWRITE_JPEG_QUALITY, int(rng.randint(*JPEG_QUALITY))]
         encoded.append(cv2.imencode(".jpg", image[:, :, ::-1], quality)[1].tobytes())
@@ -226,11 +226,6 @@ def write_contact_sheet(path, seed, image_size, rows=8, columns=10):
             f"--contact_sheet {path} cannot be written; give a name that ends in .png or .jpg, in "
             "a directory that exists."
         )
-
-
-def _stranger(person):
-    """The seed's number of an evaluation person: beyond every training person's."""
-    return 1_000_000 + person
 
 
 def _bar(name, images):

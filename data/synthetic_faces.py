@@ -154,7 +154,7 @@ class Portrait:
         lip = mark.mouth_y - 0.75
         upper = np.minimum(lip - y_H1 + 0.35, y_H1 - (mark.nose_y + 1.0)) + 0.55 - 0.16 * side_W
         upper = np.minimum(upper, 3.6 - side_W)
-        jaw = mark.chin_y - 3.4 - 0.055 * np.clip(side_W - 3.0, 0, 9) ** 2
+        jaw = mark.mouth_y + 1.1 - 0.055 * np.clip(side_W - 3.0, 0, 9) ** 2
         full = np.minimum(np.minimum(y_H1 - jaw, mark.chin_y + 1.6 - y_H1), 13.0 - side_W)
         chin = np.minimum(
             2.3 - side_W, np.minimum(y_H1 - mark.mouth_y - 1.3, mark.chin_y - y_H1 + 1)
@@ -306,8 +306,7 @@ class Portrait:
         thickness_VU = self.hair_thickness_VU
         x_W, y_H = self._places()
         cloth = _muted(rng)
-        collar = np.clip((y_H[:, None] - 14.6 + 0.02 * x_W[None] ** 2) * 3.0, 0, 1)
-        _mix(skin_HWC, cloth, collar * np.ones((TALL, WIDE), np.float32))
+        skin_HWC[y_H[:, None] + np.minimum(0.02 * x_W[None] ** 2, 3.0) > 14.6] = cloth
         if shot.occluder == "hat":
             line_U = -4.6 - rng.uniform(0, 1.4) + 0.012 * np.abs(ANGLES * ARC) ** 2 * 0.9
             line_U = np.minimum(line_U, 0.0)
@@ -386,14 +385,15 @@ class _View:
         normals_VU3, hollow_VU = _normals(self.points_VU3)
         shade_VU, gloss_VU = self._shade(normals_VU3, hollow_VU)
         source_HW, depth_N = self._splat(normals_VU3 @ self.rotation[2])
-        covered_HW = source_HW >= 0
-        source_M = source_HW[covered_HW]
+        covered_M = np.flatnonzero(source_HW >= 0)
+        source_M = source_HW.ravel()[covered_M]
         shade_M = cv2.resize(shade_VU, (WIDE, TALL)).ravel()[source_M]
         gloss_M = cv2.resize(gloss_VU, (WIDE, TALL)).ravel()[source_M]
-        colour_M3 = skin_HWC.reshape(-1, 3)[source_M] * shade_M[:, None] + gloss_M[:, None]
-        canvas_HWC[covered_HW] = np.clip(colour_M3, 0, 255)
+        colour_M3 = skin_HWC.reshape(-1, 3)[source_M] * shade_M[:, None]
+        colour_M3 += gloss_M[:, None]
+        canvas_HWC.reshape(-1, 3)[covered_M] = np.minimum(colour_M3, 255.0, out=colour_M3)
         self.depth_HW = np.full((self.side, self.side), -99.0, np.float32)
-        self.depth_HW[covered_HW] = depth_N[source_M]
+        self.depth_HW.ravel()[covered_M] = depth_N[source_M]
 
     def _shade(self, normals_VU3, hollow_VU):
         light = np.array(self.shot.light) @ self.rotation  # into the head's frame
@@ -588,5 +588,5 @@ def _photograph(canvas_HWC, image_size, shot, rng):
         image[:] = image.mean(axis=2, keepdims=True)
     gain, bend = rng.uniform(0.8, 1.25), rng.uniform(0.8, 1.25)
     image = 255.0 * np.clip(image / 255.0 * gain * np.array(shot.tint), 0, 1) ** bend
-    noise = rng.normal(0.0, rng.uniform(0.5, 7.0), size=image.shape)
+    noise = rng.normal(0.0, rng.uniform(0.5, 7.0), size=image.shape[:2])[:, :, None]
     return np.clip(np.round(image + noise), 0, 255).astype(np.uint8)

@@ -23,7 +23,9 @@ SKINS = ((244, 212, 190), (228, 184, 154), (206, 156, 122), (172, 120, 88), (124
 HAIRS = ((28, 24, 24), (58, 40, 30), (96, 64, 42), (146, 102, 62), (196, 158, 104), (150, 146, 142))
 IRISES = ((70, 44, 28), (104, 70, 38), (96, 104, 62), (76, 104, 128), (104, 120, 124))
 STYLES = ("bald", "cropped", "short", "parted", "fringe", "bob", "long", "curly", "bun")
-BEARDS = ("none", "none", "none", "none", "stubble", "moustache", "goatee", "full")
+STYLE_SHARES = (0.06, 0.12, 0.16, 0.14, 0.12, 0.12, 0.12, 0.08, 0.08)
+BEARDS = ("none", "stubble", "moustache", "goatee", "full")
+BEARD_SHARES = (0.56, 0.12, 0.12, 0.08, 0.12)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -56,7 +58,7 @@ SHAPES = (
 def draw_identity(rng):
     """numpy RandomState -> Identity. Colours come from natural ranges, shared by many people."""
     shape = {name: float(np.clip(rng.normal(), -2.0, 2.0)) for name in SHAPES}
-    style, beard = STYLES[rng.randint(len(STYLES))], BEARDS[rng.randint(len(BEARDS))]
+    style, beard = rng.choice(STYLES, p=STYLE_SHARES), rng.choice(BEARDS, p=BEARD_SHARES)
     if style in ("bob", "long", "bun"):
         beard = "none"
     moles = tuple(
@@ -69,8 +71,8 @@ def draw_identity(rng):
         skin=_between(SKINS, dark),
         hair=_between(HAIRS, rng.beta(1.0, 1.6) * (1.0 - 0.8 * max(0.0, dark - 0.35))),
         iris=_between(IRISES, rng.beta(1.0, 1.5) * (1.0 - 0.8 * max(0.0, dark - 0.35))),
-        style=style,
-        beard=beard,
+        style=str(style),
+        beard=str(beard),
         moles=moles,
         freckles=float(max(0.0, rng.uniform(-1.0, 1.0))),
         seed=int(rng.randint(2**31 - 1)),
@@ -291,4 +293,6 @@ def hair(person):
         thickness_VU = thickness_VU * (1.0 + 0.28 * np.clip(lumps_VU / lumps_VU.std(), -2, 2))
     if person.style == "bun":
         thickness_VU = thickness_VU + 2.6 * np.exp(-(((y_V + 12.6) / 1.2) ** 2))[:, None]
+    if person.style in ("bob", "long"):  # the curtain's edge is hair too
+        share_VU = np.maximum(share_VU, np.clip(thickness_VU / 0.4, 0.0, 1.0))
     return thickness_VU.astype(np.float32), share_VU.astype(np.float32)
