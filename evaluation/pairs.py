@@ -30,6 +30,7 @@ class SetResult:
     issame_P: np.ndarray  # noqa: N815
     xnorm: float  # mean length of the embeddings, plain and mirrored
     hardest: Dict[int, Tuple[bytes, bytes]]  # pair -> its two encoded images
+    synthetic: bool = False  # drawn people, not photographs
 
     def row(self):
         """The numbers of a line in metrics.jsonl, a table or a JSON list."""
@@ -38,6 +39,7 @@ class SetResult:
         impostor = self.distances_P[~self.issame_P]
         return {
             "set": self.name,
+            "synthetic": self.synthetic,
             "accuracy": plain.accuracy,
             "accuracy_std": plain.accuracy_std,
             "accuracy_flip": flip.accuracy,
@@ -130,7 +132,12 @@ def evaluate_set(embed_batch, path, name, image_size, batch_size, folds=10, prog
         issame_P = verification.checked_issame(issame_P, folds)  # before the net runs, not after
     plain_ND, mirrored_ND = embed_encoded(embed_batch, encoded, image_size, batch_size, progress)
     with _naming(path):
-        return judge(name, encoded, issame_P, plain_ND, mirrored_ND, folds)
+        return judge(name, encoded, issame_P, plain_ND, mirrored_ND, folds, is_synthetic(path))
+
+
+def is_synthetic(path):
+    """Whether data/synthetic.py drew the set: it leaves its recipe beside what it draws."""
+    return os.path.exists(os.path.join(os.path.dirname(os.path.abspath(path)), "synthetic.json"))
 
 
 def check_set(path, folds=10):
@@ -140,7 +147,7 @@ def check_set(path, folds=10):
         verification.checked_issame(issame_P, folds)
 
 
-def judge(name, encoded, issame_P, plain_ND, mirrored_ND, folds=10):
+def judge(name, encoded, issame_P, plain_ND, mirrored_ND, folds=10, synthetic=False):
     """SetResult of embeddings that are there already."""
     plain_P = verification.pair_distances(plain_ND)
     distances_P = verification.pair_distances(plain_ND, mirrored_ND)
@@ -156,6 +163,7 @@ def judge(name, encoded, issame_P, plain_ND, mirrored_ND, folds=10):
             pair: (bytes(encoded[2 * pair]), bytes(encoded[2 * pair + 1]))
             for pair in hardest_pairs(distances_P, issame_P)
         },
+        synthetic=synthetic,
     )
 
 

@@ -1,11 +1,59 @@
-"""A run's files -> report.html, one self-contained page.
+"""A run's files -> report.html, one self-contained page; several runs -> a page that compares them.
 
-python -m evaluation.report RUN [RUN...]
+python -m evaluation.report RUN [RUN...] [--output FILE]
 """
 
 import os
+import sys
+
+if __package__ in (None, ""):  # run as a file: imports start at the repository's root
+    sys.path[0] = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
+
+import dataclasses  # noqa: E402
+from typing import Optional, Tuple  # noqa: E402
+
+from evaluation.report_page import page, run_body  # noqa: E402
+from evaluation.run_files import read_run  # noqa: E402
+from runtime.flags import flag, parse_flags  # noqa: E402
+from runtime.script import run  # noqa: E402
 
 
-def write_report(run_path):
-    """Reads config.json, logs/metrics.jsonl and best/*.npz of a run; writes its report.html."""
-    return os.path.join(run_path, "report.html")
+def write_report(run_path, output=None):
+    """Reads config.json, logs/metrics.jsonl and best/*.npz of a run, as far as they are there, and
+    writes its report.html, whole or not at all. Returns the page's path."""
+    content = read_run(run_path)
+    return write_page(
+        output or os.path.join(run_path, "report.html"),
+        page(f"{content.name}: training report", run_body(content)),
+    )
+
+
+def write_page(path, text):
+    """A reader never meets half a page."""
+    os.makedirs(os.path.dirname(os.path.abspath(path)), exist_ok=True)
+    with open(f"{path}.tmp", "w", encoding="utf-8") as stream:
+        stream.write(text)
+    os.replace(f"{path}.tmp", path)
+    return path
+
+
+@dataclasses.dataclass(frozen=True)
+class ReportConfig:
+    runs: Tuple[str, ...] = flag((), "directories of runs; also without the flag's name")
+    output: Optional[str] = flag(
+        None, "the page (default: RUN/report.html, or compare.html for several runs)"
+    )
+
+
+def main(argv=None):
+    argv = list(sys.argv[1:] if argv is None else argv)
+    if argv and not argv[0].startswith("-"):
+        argv.insert(0, "--runs")
+    config = parse_flags(ReportConfig, argv, description=__doc__.splitlines()[0])
+    if not config.runs:
+        raise ValueError("pass the directory of a run, as in python -m evaluation.report RUN.")
+    print(write_report(config.runs[0], config.output))
+
+
+if __name__ == "__main__":
+    run(main)

@@ -1,0 +1,338 @@
+"""Numbers -> SVG charts as text, drawn here so that a report needs no library and no network.
+
+A chart is 400 units wide whatever the screen, so its text stays legible on a phone. Colours are
+CSS classes (c0 ... c7, same, diff) that report.css fills for light and dark screens.
+"""
+
+import dataclasses
+import html
+import json
+import math
+from typing import Optional, Sequence, Tuple
+
+WIDTH, HEIGHT = 400, 230
+LEFT, RIGHT, TOP, BOTTOM = 46, 388, 12, 198  # of the plot inside the chart
+POINTS = 240  # more than a chart has pixels for is thinned
+COLOURS = 8
+
+
+@dataclasses.dataclass(frozen=True)
+class Series:
+    """A line. band: (low, high) around it. mark: index of the point that gets a dot and a label."""
+
+    name: str
+    x: Sequence[float]
+    y: Sequence[float]
+    colour: str = "c0"
+    band: Optional[Tuple[Sequence[float], Sequence[float]]] = None
+    mark: Optional[int] = None
+    mark_text: str = ""
+    faint: bool = False
+
+
+class Scale:
+    """Values -> chart units. kind: linear, log, or error (equal steps = ten times fewer errors)."""
+
+    def __init__(self, low, high, start, end, kind="linear", floor=1e-4):
+        self.kind, self.floor, self.start, self.end = kind, floor, start, end
+        if kind == "linear" and high <= low:
+            low, high = low - abs(low) * 0.05 - 1e-9, high + abs(high) * 0.05 + 1e-9
+        self.low, self.high = low, high
+        self.a, self.b = self._bend(low), self._bend(high)
+        if self.b <= self.a:
+            self.b = self.a + 1.0
+
+    def _bend(self, value):
+        if self.kind == "log":
+            return math.log10(max(value, 1e-12))
+        if self.kind == "error":
+            return -math.log10(max(1.0 - value, self.floor))
+        return value
+
+    def share(self, value):
+        """Where a value lies between low (0) and high (1)."""
+        return min(max((self._bend(value) - self.a) / (self.b - self.a), -0.02), 1.02)
+
+    def __call__(self, value):
+        return round(self.start + self.share(value) * (self.end - self.start), 1)
+
+    def ticks(self, count=5):
+        if self.kind == "log":
+            return _decades(self.a, self.b)
+        if self.kind == "error":
+            return _error_ticks(self.low, self.high, count)
+        return _round_ticks(self.low, self.high, count)
+
+    def described(self):
+        """What report.js needs to invert the scale."""
+        return {"a": self.a, "b": self.b, "from": self.start, "to": self.end, "kind": self.kind}
+
+
+def line_chart(
+    series,
+    title,
+    x_label="step",
+    x_kind="linear",
+    y_kind="linear",
+    y_range=None,
+    y_format="number",
+    x_format="number",
+    x_range=None,
+    floor=1e-4,
+):
+    """Lines over a shared x axis -> <figure> with one <svg>."""
+    series = [_finite(one) for one in series]
+    series = [one for one in series if len(one.x)]
+    if not series:
+        return _empty(title)
+    x_low, x_high = x_range or _reach([one.x for one in series])
+    y_low, y_high = y_range or _padded(_reach([one.y for one in series]), y_kind)
+    x = Scale(x_low, x_high, LEFT, RIGHT, x_kind)
+    y = Scale(y_low, y_high, BOTTOM, TOP, y_kind, floor)
+    thin = [thinned(one) for one in series]
+    body = [_axes(x, y, x_label, x_format, y_format)]
+    body += [_band(one, x, y) for one in thin if one.band]
+    body += [_line(one, x, y) for one in thin]
+    body += [_mark(one, x, y) for one in series if one.mark is not None]
+    return _figure(title, "".join(body), legend(series), _hover(thin, x, y, x_format, y_format))
+
+
+def histogram(genuine, impostor, threshold, title, bins=48):
+    """Cosines of genuine and impostor pairs; the mistakes at the threshold are filled darker."""
+    low = min(min(impostor, default=0), min(genuine, default=0))
+    high = max(max(impostor, default=1), max(genuine, default=1))
+    low, high = math.floor(low * 10) / 10, min(1.0, math.ceil(high * 10) / 10)
+    edges = [low + (high - low) * i / bins for i in range(bins + 1)]
+    shares = [_shares(values, low, high, bins) for values in (impostor, genuine)]
+    x = Scale(low, high, LEFT, RIGHT)
+    y = Scale(0, max(max(share) for share in shares) * 1.08, BOTTOM, TOP)
+    body = [_axes(x, y, "cosine of a pair", "number", "percent")]
+    for share, colour, wrong in zip(shares, ("diff", "same"), (True, False)):
+        body.append(_steps(edges, share, x, y, colour))
+        body.append(_wrong_side(edges, share, x, y, colour, threshold, right=wrong))
+    at = x(threshold)
+    side, anchor = (-5, "end") if at > (LEFT + RIGHT) / 2 else (5, "start")
+    body.append(
+        f'<line class="threshold" x1="{at}" x2="{at}" y1="{TOP - 4}" y2="{BOTTOM}"/>'
+        f'<text class="note" x="{at + side}" y="{TOP + 6}" text-anchor="{anchor}">'
+        f"threshold {threshold:.3f}</text>"
+    )
+    keys = [
+        Series("same person", [0], [0], "same"),
+        Series("different people", [0], [0], "diff"),
+    ]
+    return _figure(title, "".join(body), legend(keys), None)
+
+
+def legend(series):
+    """Names beside their colours; nothing for a single line."""
+    named = [one for one in series if one.name and not one.faint]
+    if len(named) < 2:
+        return ""
+    keys = "".join(f'<li class="{one.colour}">{html.escape(one.name)}</li>' for one in named)
+    return f'<ul class="legend">{keys}</ul>'
+
+
+def thinned(series, points=POINTS):
+    """At most `points` of a line: of each stretch the lowest and the highest, so spikes stay."""
+    count = len(series.x)
+    if count <= points:
+        return series
+    keep, stretch = {0, count - 1}, count / (points / 2.0)
+    for i in range(points // 2):
+        part = range(int(i * stretch), min(count, int((i + 1) * stretch)))
+        keep.add(min(part, key=lambda k: series.y[k]))
+        keep.add(max(part, key=lambda k: series.y[k]))
+    return _take(series, sorted(keep))
+
+
+def smoothed(values, share=0.04):
+    """Running mean over about `share` of the values, without a lag at the start."""
+    weight, mean, total, smooth = 1.0 - 1.0 / max(1.0, len(values) * share), 0.0, 0.0, []
+    for value in values:
+        mean, total = weight * mean + value, weight * total + 1.0
+        smooth.append(mean / total)
+    return smooth
+
+
+def spell(value, form="number"):
+    """A number as a person writes it."""
+    if form == "percent":
+        text = f"{100 * value:.2f}".rstrip("0").rstrip(".")
+        return f"{text} %"
+    if value == 0:
+        return "0"
+    if abs(value) >= 1000:
+        return f"{value:,.0f}"
+    if abs(value) < 0.001:
+        mantissa, power = f"{value:.1e}".split("e")
+        return f"{mantissa.replace('.0', '')}e{int(power)}"
+    return f"{value:.4g}"
+
+
+def _figure(title, body, keys, hover):
+    data = f' data-hover="{html.escape(json.dumps(hover), quote=True)}"' if hover else ""
+    return (
+        f'<figure class="chart"><figcaption><b>{html.escape(title)}</b>{keys}</figcaption>'
+        f'<svg viewBox="0 0 {WIDTH} {HEIGHT}" role="img" aria-label="{html.escape(title)}"{data}>'
+        f"{body}</svg></figure>"
+    )
+
+
+def _empty(title):
+    return (
+        f'<figure class="chart"><figcaption><b>{html.escape(title)}</b></figcaption>'
+        '<p class="empty">Nothing logged yet.</p></figure>'
+    )
+
+
+def _axes(x, y, x_label, x_format, y_format):
+    parts = []
+    for value in y.ticks():
+        at = y(value)
+        parts.append(
+            f'<line class="grid" x1="{LEFT}" x2="{RIGHT}" y1="{at}" y2="{at}"/>'
+            f'<text x="{LEFT - 6}" y="{at + 4}" text-anchor="end">{spell(value, y_format)}</text>'
+        )
+    ticks = x.ticks(4)
+    for i, value in enumerate(ticks):
+        anchor = "end" if i == len(ticks) - 1 and x(value) > RIGHT - 14 else "middle"
+        parts.append(
+            f'<text x="{x(value)}" y="{BOTTOM + 15}" text-anchor="{anchor}">'
+            f"{spell(value, x_format)}</text>"
+        )
+    parts.append(f'<line class="axis" x1="{LEFT}" x2="{RIGHT}" y1="{BOTTOM}" y2="{BOTTOM}"/>')
+    parts.append(
+        f'<text class="label" x="{RIGHT}" y="{BOTTOM + 29}" text-anchor="end">'
+        f"{html.escape(x_label)}</text>"
+    )
+    return "".join(parts)
+
+
+def _line(series, x, y):
+    points = " ".join(f"{x(a)},{y(b)}" for a, b in zip(series.x, series.y))
+    kind = f"line {series.colour}" + (" faint" if series.faint else "")
+    if len(series.x) == 1:
+        return f'<circle class="dot {series.colour}" cx="{x(series.x[0])}" cy="{y(series.y[0])}" r="3"/>'
+    return f'<polyline class="{kind}" points="{points}"/>'
+
+
+def _band(series, x, y):
+    low, high = series.band
+    there = [f"{x(a)},{y(b)}" for a, b in zip(series.x, high)]
+    back = [f"{x(a)},{y(b)}" for a, b in zip(series.x, low)]
+    return f'<polygon class="band {series.colour}" points="{" ".join(there + back[::-1])}"/>'
+
+
+def _mark(series, x, y):
+    at, height = x(series.x[series.mark]), y(series.y[series.mark])
+    anchor = "end" if at > RIGHT - 60 else "start" if at < LEFT + 60 else "middle"
+    label = height - 9 if height > TOP + 16 else height + 18
+    return (
+        f'<circle class="mark {series.colour}" cx="{at}" cy="{height}" r="4.5"/>'
+        f'<text class="note" x="{at}" y="{label}" text-anchor="{anchor}">'
+        f"{html.escape(series.mark_text)}</text>"
+    )
+
+
+def _steps(edges, share, x, y, colour):
+    points = [f"{x(edges[0])},{BOTTOM}"]
+    for left, right, value in zip(edges, edges[1:], share):
+        points += [f"{x(left)},{y(value)}", f"{x(right)},{y(value)}"]
+    points.append(f"{x(edges[-1])},{BOTTOM}")
+    return f'<polygon class="area {colour}" points="{" ".join(points)}"/>'
+
+
+def _wrong_side(edges, share, x, y, colour, threshold, right):
+    """The part of a histogram on the wrong side of the threshold, solid."""
+    parts = []
+    for low, high, value in zip(edges, edges[1:], share):
+        low, high = (max(low, threshold), high) if right else (low, min(high, threshold))
+        if high > low and value > 0:
+            width, top = max(x(high) - x(low), 0.1), y(value)
+            parts.append(
+                f'<rect class="wrong {colour}" x="{x(low)}" y="{top}" width="{width:.1f}" '
+                f'height="{BOTTOM - top:.1f}"/>'
+            )
+    return "".join(parts)
+
+
+def _shares(values, low, high, bins):
+    counts = [0] * bins
+    for value in values:
+        counts[min(bins - 1, max(0, int((value - low) / (high - low) * bins)))] += 1
+    return [count / max(1, len(values)) for count in counts]
+
+
+def _hover(series, x, y, x_format, y_format):
+    """What report.js shows under the pointer."""
+    lines = [
+        {
+            "name": one.name,
+            "colour": one.colour,
+            "x": [_short(value) for value in one.x],
+            "y": [_short(value) for value in one.y],
+        }
+        for one in series
+        if not one.faint
+    ]
+    forms = {"xForm": x_format, "yForm": y_format}
+    return dict(forms, x=x.described(), y=y.described(), floor=y.floor, lines=lines)
+
+
+def _short(value):
+    return float(f"{value:.6g}")
+
+
+def _finite(series):
+    keep = [
+        i
+        for i, (x, y) in enumerate(zip(series.x, series.y))
+        if x is not None and y is not None and math.isfinite(x) and math.isfinite(y)
+    ]
+    return series if len(keep) == len(series.x) else _take(series, keep)
+
+
+def _take(series, keep):
+    band = series.band and tuple([side[i] for i in keep] for side in series.band)
+    mark = keep.index(series.mark) if series.mark in keep else None
+    return dataclasses.replace(
+        series, x=[series.x[i] for i in keep], y=[series.y[i] for i in keep], band=band, mark=mark
+    )
+
+
+def _reach(sequences):
+    return min(min(one) for one in sequences), max(max(one) for one in sequences)
+
+
+def _padded(reach, kind):
+    low, high = reach
+    if kind != "linear":
+        return low, high
+    space = (high - low) * 0.06
+    return (0.0 if 0 <= low < high * 0.4 else low - space), high + space
+
+
+def _round_ticks(low, high, count):
+    rough = (high - low) / count
+    power = 10.0 ** math.floor(math.log10(rough))
+    step = next(power * m for m in (1, 2, 2.5, 5, 10) if power * m >= rough * 0.999)
+    first = math.ceil(low / step - 1e-9)
+    return [round(i * step, 12) for i in range(first, int(math.floor(high / step + 1e-9)) + 1)]
+
+
+def _decades(a, b):
+    powers = list(range(math.ceil(a - 1e-9), math.floor(b + 1e-9) + 1))
+    if len(powers) < 2:
+        return [10.0**a, 10.0**b]
+    stride = max(1, math.ceil(len(powers) / 6))
+    return [10.0**power for power in powers[::-stride][::-1]]
+
+
+ROUND_ACCURACIES = (0.5, 0.6, 0.7, 0.8, 0.9, 0.95, 0.98, 0.99, 0.995, 0.998, 0.999, 0.9995, 0.9999)
+
+
+def _error_ticks(low, high, count):
+    inside = [value for value in ROUND_ACCURACIES if low - 1e-9 <= value <= high + 1e-9]
+    stride = max(1, math.ceil(len(inside) / (count + 1)))
+    return inside[::-1][::stride][::-1] or [low, high]
