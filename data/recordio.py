@@ -8,12 +8,11 @@ labels when flag > 0, and the encoded image. Shape letters: R records of a block
 
 import collections
 import os
-import re
 import struct
-import warnings
 
 import numpy as np
 
+from data.record_index import read_index
 from data.recordio_blocks import (
     FIRST,
     HEADER,
@@ -265,54 +264,3 @@ class RecordReader:
         if why is not None:
             raise BrokenRecordError(self.path, record.key, record.offset, why)
         return Image(record.key, int(record.labels[0]), record.encoded, record.offset)
-
-
-def read_index(path):
-    """.idx -> (keys int64 [R], offsets int64 [R]) in the file's order."""
-    pieces = list(index_pieces(path))
-    return np.concatenate([keys for keys, _ in pieces]), np.concatenate([at for _, at in pieces])
-
-
-def index_pieces(path, piece_bytes=1 << 24):
-    """Yields (keys, offsets) of an .idx, some of its lines at a time."""
-    lines, rest = 0, b""
-    with open(path, "rb") as stream:
-        while True:
-            text = stream.read(piece_bytes)
-            cut = text.rfind(b"\n") + 1 if text else 0
-            whole, rest = (rest + text[:cut], text[cut:]) if text else (rest, b"")
-            if whole.strip():
-                pairs = _index_pairs(whole)
-                if pairs is None:
-                    raise ValueError(_index_fault(path, whole, lines))
-                lines += whole.count(b"\n")
-                yield pairs[:, 0], pairs[:, 1]
-            if not text:
-                break
-    if not lines and not whole.strip():
-        raise ValueError(f"{path} is empty; delete it to read the .rec in order without it.")
-
-
-def _index_pairs(text):
-    """Lines of an .idx -> int64 [R, 2], or None where one of them is something else."""
-    try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("error")
-            numbers = np.fromstring(text, np.int64, sep=" ")
-    except (DeprecationWarning, ValueError):
-        return None
-    if len(numbers) != 2 * len(text.split(b"\n")) - 2 * text.endswith(b"\n") or numbers.min() < 0:
-        return None
-    return numbers.reshape(-1, 2)
-
-
-def _index_fault(path, text, lines):
-    """The sentence on the first line of text that is no line of an .idx."""
-    for number, line in enumerate(text.split(b"\n"), start=lines + 1):  # noqa: B007
-        if not re.match(rb"\d{1,18}[\t ]\d{1,18}\s*$", line):
-            break
-    shown = line[:60].decode("ascii", "backslashreplace")
-    return (
-        f"{path}: line {number} is {shown!r}, not key<tab>offset; delete the .idx to read the .rec "
-        "in order without it."
-    )

@@ -202,7 +202,8 @@ Columns = collections.namedtuple("Columns", "data label_R start_R stop_R record_
 def image_columns(block):
     """The images of a Block: their int64 labels and the extents of their bytes in `data`.
 
-    record_R: which record of the block each is. info: [labels] of the header and range records.
+    record_R: which record of the block each is. info: [(file offset, labels)] of the header and
+    range records.
     broken: [(file offset, why)], the block's own damage and records that hold no usable image."""
     data, start_R, length_R, broken = _one_part_each(block)
     enough = length_R >= HEADER.size
@@ -220,7 +221,10 @@ def image_columns(block):
     for i in np.flatnonzero(~good & ~is_info):
         broken.append((int(block.offset + block.start_R[i]), _fault(block.payload(i))))
     info = [
-        np.frombuffer(data, "<f4", flag_R[i], start_R[i] + HEADER.size)
+        (
+            int(block.offset + block.start_R[i]),
+            np.frombuffer(data, "<f4", flag_R[i], start_R[i] + HEADER.size),
+        )
         for i in np.flatnonzero(is_info)
     ]
     rows = np.flatnonzero(good)

@@ -32,8 +32,8 @@ def write_frames(descriptor, data, label_R, start_R, stop_R):
         crc_R[rows] = extend_rows(crc_R[rows], head[first[:, None] + np.arange(12, length)])
     crc_R = extend(crc_R, data, start_R, stop_R)
     tails = masked(crc_R).astype("<u4").tobytes()
-    written = _write_vectors(descriptor, _vectors(head, at_R, data, start_R, stop_R, tails))
-    return written, _mixed_sum(crc_R)
+    written = write_vectors(descriptor, _vectors(head, at_R, data, start_R, stop_R, tails))
+    return written, mix(crc_R)
 
 
 def example_bytes(label, encoded):
@@ -253,7 +253,7 @@ def _vectors(head, at_R, data, start_R, stop_R, tails):
     return out
 
 
-def _write_vectors(descriptor, vectors):
+def write_vectors(descriptor, vectors):
     """writev until all is written; returns the bytes."""
     total = 0
     for first in range(0, len(vectors), VECTORS):
@@ -273,10 +273,10 @@ def write_all(descriptor, buffer):
         view = view[os.write(descriptor, view) :]
 
 
-def _mixed_sum(crc_R):
-    """A sum of the checksums that depends on each of them in all its 64 bits (splitmix64)."""
+def mix(values):
+    """The sum modulo 2^64 of numbers, each scrambled first (splitmix64): their fingerprint."""
     with np.errstate(over="ignore"):
-        mixed = crc_R.astype(np.uint64) + np.uint64(0x9E3779B97F4A7C15)
+        mixed = values.astype(np.uint64) + np.uint64(0x9E3779B97F4A7C15)
         mixed = (mixed ^ (mixed >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)
         mixed = (mixed ^ (mixed >> np.uint64(27))) * np.uint64(0x94D049BB133111EB)
         return int((mixed ^ (mixed >> np.uint64(31))).sum(dtype=np.uint64))

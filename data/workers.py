@@ -1,0 +1,83 @@
+"""Calls dealt to processes: results in order, progress on the way, errors at once."""
+
+import multiprocessing
+import multiprocessing.connection
+import os
+import signal
+import traceback
+
+from runtime.script import ROOT
+
+
+def run_calls(function, calls, workers, progress):
+    """[function(*call, report) for call in calls], call i in process i modulo workers.
+
+    report(amount) inside the function reaches progress(amount) here. The first error ends all; one
+    raised by this repository's own lines (or by the system) is raised here again as it was."""
+    if min(workers, len(calls)) <= 1:
+        return [function(*call, progress) for call in calls]
+    running, results = {}, [None] * len(calls)
+    try:
+        for worker in range(min(workers, len(calls))):
+            mine = list(enumerate(calls))[worker::workers]
+            ours, theirs = multiprocessing.Pipe(duplex=False)
+            others = [ours] + list(running)
+            process = multiprocessing.Process(
+                target=_work, args=(function, mine, theirs, others, os.getpid()), daemon=True
+            )
+            process.start()
+            theirs.close()
+            running[ours] = process
+        while running:
+            for pipe in multiprocessing.connection.wait(list(running)):
+                _receive(pipe, running, results, progress)
+    finally:
+        for process in running.values():
+            process.terminate()
+            process.join()
+    return results
+
+
+def _receive(pipe, running, results, progress):
+    try:
+        kind, content = pipe.recv()
+    except EOFError:
+        process = running[pipe]
+        process.join()
+        raise ValueError(
+            f"a worker process ended with exit code {process.exitcode} before its work was done (a "
+            "negative number is the signal that killed it; 9 is often the system being out of "
+            "memory); run the same command again, with fewer --workers if memory is short."
+        ) from None
+    if kind == "progress":
+        progress(content)
+    elif kind == "result":
+        results[content[0]] = content[1]
+    elif kind == "error":
+        raise content
+    else:
+        running.pop(pipe).join()
+        pipe.close()
+
+
+def _work(function, mine, pipe, others, parent):
+    """One process: its calls one after another, until they are done or the parent is gone."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C reaches the parent, which ends this one
+    for other in others:
+        other.close()
+
+    def report(amount):
+        if os.getppid() != parent:
+            os._exit(1)
+        pipe.send(("progress", amount))
+
+    try:
+        for index, call in mine:
+            pipe.send(("result", (index, function(*call, report))))
+        pipe.send(("end", None))
+    except BaseException as error:
+        where = os.path.abspath(traceback.extract_tb(error.__traceback__)[-1].filename)
+        told = isinstance(error, OSError) or where.startswith(ROOT + os.sep)
+        if not (told and isinstance(error, (ValueError, OSError))):
+            error = RuntimeError("a worker process failed:\n" + traceback.format_exc())
+        pipe.send(("error", error))
