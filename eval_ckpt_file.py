@@ -14,6 +14,7 @@ from tqdm import tqdm
 
 from evaluation.embedder import Embedder
 from evaluation.pairs import check_set, evaluate_set, find_sets
+from evaluation.pairs_report import write_pairs_report
 from nets.saved import find_checkpoints, read_record, spec_of, step_of
 from runtime.flags import flag, parse_flags
 from runtime.script import run
@@ -67,6 +68,10 @@ def main(argv=None):
     rows = [row(prefix, result) for prefix, result in results]
     print(table(rows))
     write_files(config, rows, results)
+    for prefix, result in results if config.pairs_report else ():
+        directory = os.path.join(config.pairs_report, os.path.basename(prefix))
+        title = f"{os.path.basename(prefix)} on {result.name}"
+        print(write_pairs_report(directory, result, sets[result.name], title))
 
 
 def checkpoints(config):

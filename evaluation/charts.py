@@ -93,7 +93,7 @@ def line_chart(
     body = [_axes(x, y, x_label, x_format, y_format)]
     body += [_band(one, x, y) for one in thin if one.band]
     body += [_line(one, x, y) for one in thin]
-    body += [_mark(one, x, y) for one in series if one.mark is not None]
+    body += _marks([one for one in series if one.mark is not None], x, y)
     return _figure(title, "".join(body), legend(series), _hover(thin, x, y, x_format, y_format))
 
 
@@ -213,7 +213,8 @@ def _line(series, x, y):
     points = " ".join(f"{x(a)},{y(b)}" for a, b in zip(series.x, series.y))
     kind = f"line {series.colour}" + (" faint" if series.faint else "")
     if len(series.x) == 1:
-        return f'<circle class="dot {series.colour}" cx="{x(series.x[0])}" cy="{y(series.y[0])}" r="3"/>'
+        at = f'cx="{x(series.x[0])}" cy="{y(series.y[0])}"'
+        return f'<circle class="dot {series.colour}" {at} r="3"/>'
     return f'<polyline class="{kind}" points="{points}"/>'
 
 
@@ -224,15 +225,29 @@ def _band(series, x, y):
     return f'<polygon class="band {series.colour}" points="{" ".join(there + back[::-1])}"/>'
 
 
-def _mark(series, x, y):
-    at, height = x(series.x[series.mark]), y(series.y[series.mark])
-    anchor = "end" if at > RIGHT - 60 else "start" if at < LEFT + 60 else "middle"
-    label = height - 9 if height > TOP + 16 else height + 18
-    return (
-        f'<circle class="mark {series.colour}" cx="{at}" cy="{height}" r="4.5"/>'
-        f'<text class="note" x="{at}" y="{label}" text-anchor="{anchor}">'
-        f"{html.escape(series.mark_text)}</text>"
-    )
+def _marks(series, x, y):
+    """A dot at each marked point, then their labels, each where none is yet."""
+    dots, labels, taken = [], [], []
+    for one in series:
+        at, height = x(one.x[one.mark]), y(one.y[one.mark])
+        dots.append(f'<circle class="mark {one.colour}" cx="{at}" cy="{height}" r="4.5"/>')
+        level = _free(at, [height - 9, height + 18, height + 33, height + 48], taken)
+        taken.append((at, level))
+        anchor = "end" if at > RIGHT - 60 else "start" if at < LEFT + 60 else "middle"
+        labels.append(
+            f'<text class="note {one.colour}" x="{at}" y="{level}" text-anchor="{anchor}">'
+            f"{html.escape(one.mark_text)}</text>"
+        )
+    return dots + labels
+
+
+def _free(at, levels, taken):
+    """The first of some heights where a label at `at` meets no other label and no edge."""
+    for level in levels:
+        apart = all(abs(at - a) > 64 or abs(level - b) > 13 for a, b in taken)
+        if apart and TOP + 4 < level < BOTTOM - 4:
+            return level
+    return levels[0]
 
 
 def _steps(edges, share, x, y, colour):

@@ -70,18 +70,19 @@ def both_ways(images_BHWC, spec):
         return tuple(tf.split(embeddings(both_BHWC, spec, training=False), 2))
 
 
-def embed_encoded(embed_batch, encoded, image_size, batch_size, progress=None):
+def embed_encoded(embed_batch, encoded, image_size, batch_size, progress=None, where="image"):
     """Encoded images (a sequence of bytes) -> float32 (plain [N, D], mirrored [N, D]).
 
     embed_batch: uint8 [B, H, W, 3] -> (plain [B, D], mirrored [B, D]) of exactly B rows; the last
     batch is filled up with its last image. progress: called with the images done by each batch.
+    where: names an image that does not decode.
     """
 
-    def decode(part):
-        return decode_images(part, image_size)
+    def decode(start):
+        return decode_images(encoded[start : start + batch_size], image_size, where, start)
 
-    parts = [encoded[start : start + batch_size] for start in range(0, len(encoded), batch_size)]
-    return embed_images(embed_batch, ahead(decode, parts), len(encoded), batch_size, progress)
+    batches = ahead(decode, range(0, len(encoded), batch_size))
+    return embed_images(embed_batch, batches, len(encoded), batch_size, progress)
 
 
 def embed_images(embed_batch, batches, images, batch_size, progress=None):

@@ -70,14 +70,14 @@ def _sets(run):
             continue
         best = max(trained, key=lambda line: line["accuracy_flip"])
         last = trained[-1]
-        start = lines[0]["accuracy_flip"] if lines[0]["step"] == 0 else 0.5
+        start = lines[0]["accuracy_flip"] if lines[0]["step"] == 0 else None
         yield _set(name, best, last, start)
 
 
 def _set(name, best, last, start):
-    gain = 100 * (best["accuracy_flip"] - start)
+    gain = 100 * (best["accuracy_flip"] - (0.5 if start is None else start))
     noise = best.get("accuracy_flip_std", 0.0)
-    before = "the untrained net" if start != 0.5 else "chance"
+    before = "chance" if start is None else "the untrained net"
     if gain < 1.0:
         answer = f"is {gain:+.1f} points from {before}. Check labels, alignment and RGB order."
         return Check(BAD, name, answer)

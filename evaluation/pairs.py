@@ -5,28 +5,29 @@ N images, P = N / 2 pairs, D embedding.
 
 import contextlib
 import dataclasses
-import json
 import os
-import zipfile
 from typing import Dict, Tuple
 
 import numpy as np
 
 import verification
 from data.eval_data_reader import read_pairs
+from evaluation import saved_pairs
 from evaluation.embedder import embed_encoded
+from evaluation.saved_pairs import SavedPairs
 
 HARDEST = 8  # of each kind: false accepts and false rejects
 
 
 @dataclasses.dataclass(frozen=True)
 class SetResult:
-    """A set's score. Everything but `plain` is of plain + mirrored embeddings, as Accuracy-Flip."""
+    """A set's score. Everything but `plain` is of plain + mirrored embeddings, as Accuracy-Flip.
+    distances_P: squared, of unit embeddings."""
 
     name: str
     plain: verification.Verification
     flip: verification.Verification
-    distances_P: np.ndarray  # noqa: N815 - squared, of unit embeddings
+    distances_P: np.ndarray  # noqa: N815
     issame_P: np.ndarray  # noqa: N815
     xnorm: float  # mean length of the embeddings, plain and mirrored
     hardest: Dict[int, Tuple[bytes, bytes]]  # pair -> its two encoded images
@@ -58,48 +59,9 @@ class SetResult:
         }
 
     def save(self, path, step=None):
-        """Distances, truth and the hardest pairs' images, whole or not at all (numbers only: no
-        pickle). report.html is drawn from it."""
-        pairs = sorted(self.hardest)
-        images = [image for pair in pairs for image in self.hardest[pair]]
-        arrays = {
-            "row": np.frombuffer(json.dumps(dict(self.row(), step=step)).encode(), np.uint8),
-            "distances": self.distances_P.astype(np.float32),
-            "issame": self.issame_P,
-            "hardest": np.array(pairs, np.int64),
-            "image_ends": np.cumsum([len(image) for image in images], dtype=np.int64),
-            "images": np.frombuffer(b"".join(images), np.uint8),
-        }
-        with open(f"{path}.tmp", "wb") as stream:
-            np.savez(stream, **arrays)
-        os.replace(f"{path}.tmp", path)
-
-
-@dataclasses.dataclass(frozen=True)
-class SavedResult:
-    """What SetResult.save wrote."""
-
-    row: dict
-    distances_P: np.ndarray  # noqa: N815
-    issame_P: np.ndarray  # noqa: N815
-    hardest: Dict[int, Tuple[bytes, bytes]]
-
-
-def load(path):
-    """SavedResult of a file, or None where it is missing or only half there."""
-    try:
-        with np.load(path, allow_pickle=False) as arrays:
-            ends = [0] + arrays["image_ends"].tolist()
-            blob = arrays["images"].tobytes()
-            images = [blob[start:end] for start, end in zip(ends, ends[1:])]
-            return SavedResult(
-                json.loads(arrays["row"].tobytes().decode()),
-                arrays["distances"].astype(np.float64),
-                arrays["issame"].astype(bool),
-                dict(zip(arrays["hardest"].tolist(), zip(images[0::2], images[1::2]))),
-            )
-    except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile):
-        return None
+        """Scores and the hardest pairs' images to a file, from which report.html is drawn."""
+        row = dict(self.row(), step=step)
+        saved_pairs.save(path, SavedPairs(row, self.distances_P, self.issame_P, self.hardest))
 
 
 def find_sets(eval_db_path, names=None):
@@ -130,7 +92,9 @@ def evaluate_set(embed_batch, path, name, image_size, batch_size, folds=10, prog
     encoded, issame_P = read_pairs(path)
     with _naming(path):
         issame_P = verification.checked_issame(issame_P, folds)  # before the net runs, not after
-    plain_ND, mirrored_ND = embed_encoded(embed_batch, encoded, image_size, batch_size, progress)
+    plain_ND, mirrored_ND = embed_encoded(
+        embed_batch, encoded, image_size, batch_size, progress, where=f"{path}: image"
+    )
     with _naming(path):
         return judge(name, encoded, issame_P, plain_ND, mirrored_ND, folds, is_synthetic(path))
 

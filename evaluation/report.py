@@ -12,6 +12,7 @@ if __package__ in (None, ""):  # run as a file: imports start at the repository'
 import dataclasses  # noqa: E402
 from typing import Optional, Tuple  # noqa: E402
 
+from evaluation.compare import compare_body  # noqa: E402
 from evaluation.report_page import page, run_body  # noqa: E402
 from evaluation.run_files import read_run  # noqa: E402
 from runtime.flags import flag, parse_flags  # noqa: E402
@@ -26,6 +27,12 @@ def write_report(run_path, output=None):
         output or os.path.join(run_path, "report.html"),
         page(f"{content.name}: training report", run_body(content)),
     )
+
+
+def write_comparison(run_paths, output="compare.html"):
+    """Several runs' files -> one page that compares them. Returns its path."""
+    runs = [read_run(path) for path in run_paths]
+    return write_page(output, page(f"{len(runs)} runs compared", compare_body(runs)))
 
 
 def write_page(path, text):
@@ -52,7 +59,10 @@ def main(argv=None):
     config = parse_flags(ReportConfig, argv, description=__doc__.splitlines()[0])
     if not config.runs:
         raise ValueError("pass the directory of a run, as in python -m evaluation.report RUN.")
-    print(write_report(config.runs[0], config.output))
+    if len(config.runs) == 1:
+        print(write_report(config.runs[0], config.output))
+    else:
+        print(write_comparison(config.runs, config.output or "compare.html"))
 
 
 if __name__ == "__main__":

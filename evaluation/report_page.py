@@ -20,7 +20,8 @@ from evaluation.charts import (
 )
 
 SHOWN_PAIRS = 6
-SCALE_MARKS = (0.5, 0.9, 0.99, 0.999)
+SCALE_MARKS = (0.5, 0.8, 0.9, 0.95, 0.98, 0.99, 0.995, 0.998, 0.999, 0.9999)
+SCALE_LABELS = 5
 SMOOTH_FROM = 40  # points below which a line is drawn as it is
 ROC_FLOOR = 1e-6
 SYNTHETIC = (
@@ -75,7 +76,7 @@ def percent(value, digits=2):
 
 def _header(run):
     level, sentence = health.verdict(health.checks(run))
-    total = run.section("training").get("total_steps") or run.config.get("total_steps")
+    total = run.total_steps
     if total and run.last_step >= total:
         sentence += ", and done"
     steps = f"step {run.last_step:,}" + (f" of {total:,}" if total else "")
@@ -115,9 +116,9 @@ def _scoreboard(run):
         )
     scale = Scale(0.5, _top(run), 0, 100, "error", floor=1e-9)
     rows = "".join(_set_row(run, name, scale) for name in run.validations)
-    ends = [mark for mark in SCALE_MARKS if mark <= scale.high]
     marks = "".join(
-        f'<span style="left:{scale(mark):g}%">{spell(mark, "percent")}</span>' for mark in ends
+        f'<span style="left:{scale(mark):g}%">{spell(mark, "percent")}</span>'
+        for mark in _scale_marks(scale)
     )
     return (
         "<div><h2>Accuracy on people it has not seen</h2>"
@@ -137,13 +138,20 @@ def _top(run):
     return next((mark for mark in SCALE_MARKS if mark > highest), SCALE_MARKS[-1])
 
 
+def _scale_marks(scale):
+    """A few round accuracies from one end of the scale to the other."""
+    marks = [mark for mark in SCALE_MARKS if mark <= scale.high]
+    stride = -(-len(marks) // SCALE_LABELS)
+    return [0.5] + [mark for mark in marks[::-1][::stride][::-1] if mark > 0.5]
+
+
 def _set_row(run, name, scale):
     lines, best = run.validations[name], run.best_line(name)
     accuracy, std = best["accuracy_flip"], best.get("accuracy_flip_std", 0.0)
     low, high = best.get("accuracy_flip_interval", (accuracy, accuracy))
     start = lines[0]["accuracy_flip"] if lines[0]["step"] == 0 else None
     at = {key: scale(value) for key, value in dict(low=low, high=high, best=accuracy).items()}
-    marks = "".join(f'<i style="left:{scale(mark):g}%"></i>' for mark in SCALE_MARKS)
+    marks = "".join(f'<i style="left:{scale(mark):g}%"></i>' for mark in _scale_marks(scale))
     dots = ""
     if start is not None:
         left = scale(start)
@@ -171,7 +179,8 @@ def _set_facts(best, start):
         said.append(f"same person from cosine {1 - best['threshold'] / 2:.3f}")
     tar = best.get("tar_at_far", {}).get("0.001")
     if tar is not None:
-        said.append(f"TAR {percent(tar, 1)} % at FAR 0.1 %")
+        rough = "about " if best.get("impostor", 1000) < 1000 else ""
+        said.append(f"TAR {rough}{percent(tar, 1)} % at FAR 0.1 %")
     return ", ".join(said)
 
 
@@ -208,7 +217,7 @@ def accuracy_chart(run):
     ]
     low = min(min(one.y) for one in series)
     high = max(max(one.y) for one in series)
-    floor = max(1.0 - high, 5e-5) * 0.7
+    floor = max(1.0 - high, _one_mistake(run)) * 0.8
     return line_chart(
         series,
         "Accuracy",
@@ -217,6 +226,17 @@ def accuracy_chart(run):
         y_range=(min(low, 0.5), 1.0 - floor),
         floor=floor,
     )
+
+
+def _one_mistake(run):
+    """The smallest error rate above 0 that the sets can show."""
+    pairs = [
+        line["genuine"] + line["impostor"]
+        for lines in run.validations.values()
+        for line in lines
+        if "genuine" in line
+    ]
+    return 1.0 / max(pairs, default=6000)
 
 
 def _set_series(run, name, lines, colour):
@@ -263,7 +283,7 @@ def _training(run):
         _curve(run, "Learning rate", (("learning_rate", ""),), y_kind="log" if wide else "linear"),
         _curve(run, "Images a second", (("images_per_second", ""),)),
     ]
-    return f'<section><h2>Training</h2><div class="charts">{"".join(charts)}</div></section>'
+    return f'<section><h2>Training</h2><div class="charts two">{"".join(charts)}</div></section>'
 
 
 def _curve(run, title, names, **style):
@@ -282,14 +302,12 @@ def _curve(run, title, names, **style):
 def _separation(run):
     if not run.best:
         return ""
-    charts = [roc_chart(run)] + [
-        _histogram(name, saved) for name, saved in sorted(run.best.items())
-    ]
+    charts = [roc_chart(run)] + [_histogram(name, saved) for name, saved in run.best.items()]
     steps = sorted({saved.row.get("step") for saved in run.best.values()} - {None})
     which = f" at step {steps[-1]:,}" if steps else ""
     return (
-        f"<section><h2>How well it tells people apart</h2><p>The best checkpoint{which}. Pairs right "
-        "of the threshold are taken for one person; the solid parts are its mistakes.</p>"
+        f"<section><h2>How well it tells people apart</h2><p>The best checkpoint{which}. Pairs "
+        "right of the threshold are taken for one person; the solid parts are its mistakes.</p>"
         f'<div class="charts">{"".join(charts)}</div>{_far_table(run)}</section>'
     )
 
@@ -297,7 +315,7 @@ def _separation(run):
 def roc_chart(run):
     """TAR over FAR on a log axis, down to the smallest FAR that the pairs can show."""
     series, lowest = [], 1.0
-    for name, saved in sorted(run.best.items()):
+    for name, saved in run.best.items():
         far, tar, _ = verification.roc_curve(saved.distances_P, saved.issame_P)
         smallest = 1.0 / max(1, int((~saved.issame_P).sum()))
         lowest = min(lowest, smallest)
@@ -346,7 +364,7 @@ def _far_table(run):
     targets = sorted({far for saved in run.best.values() for far in saved.row["tar_at_far"]})
     targets.sort(key=float, reverse=True)
     heads = "".join(f'<th class="number">FAR {spell(float(far))}</th>' for far in targets)
-    rows = "".join(_far_row(name, saved, targets) for name, saved in sorted(run.best.items()))
+    rows = "".join(_far_row(name, saved, targets) for name, saved in run.best.items())
     rough = any(
         float(far) * saved.row["impostor"] < 1
         for saved in run.best.values()
@@ -379,7 +397,7 @@ def _far_row(name, saved, targets):
 
 
 def _hardest(run):
-    parts = [_hardest_of(name, saved) for name, saved in sorted(run.best.items()) if saved.hardest]
+    parts = [_hardest_of(name, saved) for name, saved in run.best.items() if saved.hardest]
     if not parts:
         return ""
     return (
@@ -435,7 +453,8 @@ def _facts(run):
         ("environment", "Environment", "where it ran"),
     )
     parts = "".join(
-        f"<details><summary>{title} <span>{what}</span></summary>{_terms(run.section(name))}</details>"
+        f"<details><summary>{title} <span>{what}</span></summary>"
+        f"{_terms(run.section(name))}</details>"
         for name, title, what in titles
         if run.section(name)
     )

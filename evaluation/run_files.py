@@ -6,7 +6,7 @@ import json
 import os
 from typing import Dict, List
 
-from evaluation.pairs import SavedResult, load
+from evaluation.saved_pairs import SavedPairs, load
 
 
 @dataclasses.dataclass(frozen=True)
@@ -18,7 +18,7 @@ class Run:
     config: dict
     train: List[dict]
     validations: Dict[str, List[dict]]
-    best: Dict[str, SavedResult]
+    best: Dict[str, SavedPairs]
 
     @property
     def name(self):
@@ -39,6 +39,12 @@ class Run:
         """Whether any number here is about drawn people."""
         told = any(line.get("synthetic") for lines in self.validations.values() for line in lines)
         return told or "synthetic" in json.dumps(self.section("dataset")).lower()
+
+    @property
+    def total_steps(self):
+        """The steps the run is to make, or None where config.json does not say."""
+        total = self.section("training").get("total_steps") or self.config.get("total_steps")
+        return total if isinstance(total, int) else None
 
     def best_line(self, name):
         """The validation with the set's highest Accuracy-Flip; the first of equals."""
@@ -61,7 +67,7 @@ def read_run(path):
         config,
         train,
         {name: _by_step(some) for name, some in validations.items()},
-        _best(os.path.join(path, "best")),
+        _best(os.path.join(path, "best"), list(validations)),
     )
 
 
@@ -94,10 +100,12 @@ def _by_step(lines):
     return [line for _, line in sorted({line["step"]: line for line in lines}.items())]
 
 
-def _best(directory):
+def _best(directory, order):
+    """Saved pairs by set, in the order in which the run validates."""
     if not os.path.isdir(directory):
         return {}
     names = sorted(entry[:-4] for entry in os.listdir(directory) if entry.endswith(".npz"))
+    names.sort(key=lambda name: order.index(name) if name in order else len(order))
     loaded = {name: load(os.path.join(directory, f"{name}.npz")) for name in names}
     return {name: result for name, result in loaded.items() if result is not None}
 
