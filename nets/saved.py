@@ -8,7 +8,10 @@ import json
 import os
 import re
 
+from nets.conversion import describe, differences
+from nets.foreign import canonical, recognise
 from nets.lineages import NetSpec
+from runtime.session import session_config
 from runtime.tf1 import tf
 
 STEP = re.compile(r"_(\d+)\.ckpt$")
@@ -39,8 +42,18 @@ def read_record(prefix):
 
 
 def spec_of(prefix):
-    """The NetSpec of a checkpoint, from its record."""
-    return NetSpec.from_json(read_record(prefix)["net"])
+    """The NetSpec of a checkpoint: from its record, or for InsightFace_TF's own checkpoints, which
+    have none, from the names and shapes of its variables."""
+    if os.path.exists(f"{prefix}.json"):
+        return NetSpec.from_json(read_record(prefix)["net"])
+    shapes = open_checkpoint(prefix).get_variable_to_shape_map()
+    spec = recognise(shapes)
+    if spec is None:
+        raise ValueError(
+            f"{prefix}.json is missing, and the checkpoint's variables are not those of a net of "
+            "InsightFace_TF; put the .json back beside it."
+        )
+    return spec
 
 
 def find_checkpoints(path):
@@ -66,23 +79,33 @@ def step_of(prefix):
 
 
 def restore(session, prefix, variables):
-    """Fills `variables` from the checkpoint; a missing or differently shaped one is a ValueError
-    that lists the first ten."""
-    shapes = open_checkpoint(prefix).get_variable_to_shape_map()
-    wrong = [
-        f"{v.op.name} ({'missing' if v.op.name not in shapes else shapes[v.op.name]})"
-        for v in variables
-        if shapes.get(v.op.name) != v.shape.as_list()
-    ]
+    """Fills `variables` from the checkpoint, whose names may be spelled as other TensorLayers did;
+    a missing or differently shaped one is a ValueError that lists the first ten."""
+    wanted = {variable.op.name: variable for variable in variables}
+    stored = stored_names(prefix)
+    shapes = {name: variable.shape.as_list() for name, variable in wanted.items()}
+    found = {name: shape for name, (_, shape) in stored.items() if name in wanted}
+    wrong = differences(shapes, found)
     if wrong:
-        raise ValueError(
-            f"{prefix} does not fit the net: {len(wrong)} of {len(variables)} variables differ: "
-            f"{', '.join(wrong[:10])}."
-        )
+        raise ValueError(f"{prefix} does not fit the net: {wrong}.{_other_net(prefix)}")
+    load(session, prefix, {stored[name][0]: variable for name, variable in wanted.items()})
+
+
+def stored_names(prefix):
+    """{name in this repository's spelling: (name in the checkpoint, shape)}."""
+    shapes = open_checkpoint(prefix).get_variable_to_shape_map()
+    return {canonical(name): (name, shape) for name, shape in shapes.items()}
+
+
+def load(session, prefix, variables):
+    """{name in the checkpoint: variable}, each filled; damage on disk is a ValueError."""
+    with session.graph.as_default():
+        saver = tf.train.Saver(variables)
     try:
-        tf.train.Saver(variables).restore(session, prefix)
-    except tf.errors.OpError as error:
-        raise ValueError(f"{prefix} cannot be read: {error.message.splitlines()[0]}.") from None
+        saver.restore(session, prefix)
+    except (tf.errors.OpError, ValueError) as error:
+        first = str(error).splitlines()[0]
+        raise ValueError(f"{prefix} cannot be read, copy it again: {first}") from None
 
 
 def open_checkpoint(prefix):
@@ -93,3 +116,39 @@ def open_checkpoint(prefix):
     except (tf.errors.OpError, ValueError, RuntimeError) as error:
         first = str(error).splitlines()[0]
         raise ValueError(f"{prefix} is not a readable checkpoint: {first}") from None
+
+
+def variable_arrays(prefix, names):
+    """{name: float32 array} of a checkpoint's variables, by this repository's spelling."""
+    stored, reader = stored_names(prefix), open_checkpoint(prefix)
+    missing = [name for name in names if name not in stored]
+    if missing:
+        raise ValueError(f"{prefix} lacks {len(missing)} variables of its net, first {missing[0]}.")
+    try:
+        return {name: reader.get_tensor(stored[name][0]) for name in names}
+    except (tf.errors.OpError, ValueError, RuntimeError) as error:
+        first = str(error).splitlines()[0]
+        raise ValueError(f"{prefix} cannot be read, copy it again: {first}") from None
+
+
+def save_arrays(prefix, variables, arrays, record):
+    """Writes a checkpoint of `arrays`, {name: array} for the current graph's `variables`, and its
+    record; the record last, so that a checkpoint with a record is whole."""
+    feed = {v.initializer.inputs[1]: arrays[v.op.name] for v in variables}
+    saver = tf.train.Saver(variables)
+    directory = os.path.dirname(prefix)
+    if directory:
+        os.makedirs(directory, exist_ok=True)
+    with tf.Session(config=session_config("cpu")) as session:
+        session.run([v.initializer for v in variables], feed)
+        try:
+            saver.save(session, prefix, write_meta_graph=False, write_state=False)
+        except (tf.errors.OpError, ValueError) as error:
+            first = str(error).splitlines()[0]
+            raise ValueError(f"{prefix} cannot be written: {first}") from None
+    write_record(prefix, record)
+
+
+def _other_net(prefix):
+    found = recognise(open_checkpoint(prefix).get_variable_to_shape_map())
+    return f" It looks like {describe(found)}." if found else ""

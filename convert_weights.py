@@ -1,0 +1,118 @@
+"""Weights of other projects -> a checkpoint here, and a checkpoint here -> their files.
+
+    python convert_weights.py --lineage arcface_torch --net_depth 50 --source model.pt \\
+        --ckpt_file output/r50/ckpt/InsightFace_iter_0.ckpt
+    python convert_weights.py --ckpt_file output/r50/ckpt/InsightFace_iter_0.ckpt \\
+        --to arcface_torch model.npz
+"""
+
+import dataclasses
+import os
+from typing import Optional, Tuple
+
+from nets.build import embeddings
+from nets.conversion import arrays_of, describe, tensors_of
+from nets.lineages import LINEAGES, NetSpec
+from nets.saved import save_arrays, spec_of, variable_arrays
+from nets.weight_files import check_writable, read_tensors, write_tensors
+from runtime.flags import flag, parse_flags
+from runtime.script import run
+from runtime.tf1 import VERSION, tf
+
+
+@dataclasses.dataclass(frozen=True)
+class ConvertConfig:
+    ckpt_file: str = flag(
+        dataclasses.MISSING, "the checkpoint's prefix: written from --source, read for --to"
+    )
+    source: Optional[str] = flag(
+        None, "the file to read: .pth, .pt, .ckpt, .bin, .safetensors, .npz or MXNet's .params"
+    )
+    to: Tuple[str, ...] = flag(
+        (),
+        "write --ckpt_file as a lineage's own file: its name, then the .npz, .safetensors or .pth",
+    )
+    lineage: str = flag("arcface_torch", "whose net the source is", choices=tuple(LINEAGES))
+    net_depth: int = flag(100, "depth of the source's net")
+    se: bool = flag(False, "the net with squeeze-excitation")
+    width: float = flag(1.0, "scale of every layer's channels", above=0, high=4)
+    embedding_size: int = flag(512, "numbers in an embedding", low=1)
+    image_size: Tuple[int, ...] = flag((112, 112), "height and width of the images")
+
+
+def main(argv=None):
+    config = parse_flags(ConvertConfig, argv, __doc__.splitlines()[0])
+    if bool(config.source) == bool(config.to):
+        raise ValueError(
+            "Pass either --source FILE to make a checkpoint, or --to LINEAGE FILE to write one out."
+        )
+    return export(config.ckpt_file, config.to) if config.to else convert(config)
+
+
+def convert(config):
+    """The source's weights -> a checkpoint; nothing is written where anything does not fit."""
+    block = "se" if config.se else "ir"
+    spec = NetSpec(
+        lineage=config.lineage,
+        net_depth=config.net_depth,
+        block=block,
+        width=config.width,
+        embedding_size=config.embedding_size,
+        image_size=config.image_size,
+    )
+    tensors = read_tensors(config.source)
+    with tf.Graph().as_default():
+        variables = net_variables(spec)
+        shapes = {v.op.name: v.shape.as_list() for v in variables}
+        arrays, left_out = arrays_of(tensors, spec, shapes, config.source)
+        record = {
+            "step": 0,
+            "images_seen": 0,
+            "net": spec.to_json(),
+            "training": {},
+            "dataset": {},
+            "environment": {"tensorflow": VERSION, "source": os.path.basename(config.source)},
+        }
+        save_arrays(config.ckpt_file, variables, arrays, record)
+    print(f"{config.ckpt_file}: {len(arrays)} variables of {describe(spec)}.")
+    if left_out:
+        print(f"Left out: {', '.join(left_out[:10])}" + (", ..." if left_out[10:] else "") + ".")
+
+
+def export(ckpt_file, to):
+    """A checkpoint -> a file with the names and layouts of its lineage's own project."""
+    if len(to) != 2:
+        raise ValueError("--to takes a lineage and a file, as in --to arcface_torch model.npz.")
+    lineage, path = to
+    check_writable(path)
+    spec = spec_of(ckpt_file)
+    if lineage not in LINEAGES:
+        raise ValueError(f"--to {lineage} is not known; choose one of {', '.join(LINEAGES)}.")
+    if lineage != spec.lineage:
+        raise ValueError(
+            f"{ckpt_file} holds a net of lineage {spec.lineage}, which differs from {lineage} in "
+            f"{', '.join(_differing(spec.lineage, lineage))}; pass --to {spec.lineage}."
+        )
+    with tf.Graph().as_default():
+        names = [variable.op.name for variable in net_variables(spec)]
+    tensors = tensors_of(variable_arrays(ckpt_file, names), spec)
+    write_tensors(path, tensors)
+    print(f"{path}: {len(tensors)} tensors of {describe(spec)}.")
+
+
+def net_variables(spec):
+    """The variables of a net that embeds, in the order in which it makes them."""
+    height, width = spec.image_size
+    embeddings(tf.placeholder(tf.uint8, [None, height, width, 3]), spec, training=False)
+    return tf.global_variables()
+
+
+def _differing(one, other):
+    one, other = LINEAGES[one], LINEAGES[other]
+    fields = (field.name for field in dataclasses.fields(one))
+    inert = ("name", "whose", "checked", "conv_init", "dense_init", "decays", "dropout", "scopes")
+    return [f for f in fields if f not in inert and getattr(one, f) != getattr(other, f)]
+
+
+if __name__ == "__main__":
+    run(main)
