@@ -13,7 +13,7 @@ import numpy as np
 from data import synthetic_head as head
 from data.synthetic_head import ANGLES, ARC, COLUMNS, ROWS
 
-TALL, WIDE = 384, 480  # the painted skin's grid
+TALL, WIDE = 336, 432  # the painted skin's grid
 OVERSAMPLING = 2
 CAMERA_DISTANCE = 70.0  # centimetres; gives near features their size
 CENTRE = (0.5, 0.6)  # where the five landmarks' middle comes to lie, as a share of the picture
@@ -173,9 +173,9 @@ class Portrait:
 
     def _paint_hair(self, skin_HWC, rng):
         share = cv2.resize(self.hair_share_VU, (WIDE, TALL))
-        noise = rng.normal(size=(TALL, WIDE)).astype(np.float32)
-        strands = (1.2, 1.2) if self.person.style == "curly" else (1.3, 16.0)
-        strands = cv2.GaussianBlur(noise, (0, 0), sigmaX=strands[0], sigmaY=strands[1])
+        knots = TALL // (1 if self.person.style == "curly" else 14)  # along a strand
+        noise = rng.normal(size=(knots, WIDE)).astype(np.float32)
+        strands = cv2.resize(cv2.GaussianBlur(noise, (0, 0), 1.2), (WIDE, TALL))
         strands = np.clip(strands / strands.std(), -2.5, 2.5)
         share = np.clip(share * 1.25 - 0.12 + 0.25 * strands * share * (1 - share) * 4, 0, 1)
         if self.person.style == "bald":
