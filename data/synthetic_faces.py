@@ -13,7 +13,7 @@ import numpy as np
 from data import synthetic_head as head
 from data.synthetic_head import ANGLES, ARC, COLUMNS, ROWS
 
-TALL, WIDE = 336, 432  # the painted skin's grid
+TALL, WIDE = 336, 528  # the painted skin's grid
 OVERSAMPLING = 2
 CAMERA_DISTANCE = 70.0  # centimetres; gives near features their size
 CENTRE = (0.5, 0.6)  # where the five landmarks' middle comes to lie, as a share of the picture
@@ -39,7 +39,7 @@ class Shot:
 
 
 OCCLUDERS = ("nothing", "glasses", "sunglasses", "hat", "scarf", "hand")
-OCCLUDER_SHARES = (0.62, 0.13, 0.05, 0.07, 0.06, 0.07)
+OCCLUDER_SHARES = (0.67, 0.13, 0.04, 0.06, 0.05, 0.05)
 
 
 def draw_shot(rng, view="any"):
@@ -65,7 +65,7 @@ def draw_shot(rng, view="any"):
         roll=float(rng.normal(0.0, 3.0)),
         expression=expression,
         light=tuple(light / np.linalg.norm(light)),
-        ambient=rng.uniform(0.35, 0.6),
+        ambient=rng.uniform(0.4, 0.6),
         diffuse=rng.uniform(0.4, 0.85),
         tint=tuple(rng.normal(1.0, 0.06, size=3)),
         occluder=OCCLUDERS[rng.choice(len(OCCLUDERS), p=OCCLUDER_SHARES)],
@@ -155,7 +155,7 @@ class Portrait:
         upper = np.minimum(lip - y_H1 + 0.35, y_H1 - (mark.nose_y + 1.0)) + 0.55 - 0.16 * side_W
         upper = np.minimum(upper, 3.6 - side_W)
         jaw = mark.mouth_y + 1.1 - 0.055 * np.clip(side_W - 3.0, 0, 9) ** 2
-        full = np.minimum(np.minimum(y_H1 - jaw, mark.chin_y + 1.6 - y_H1), 13.0 - side_W)
+        full = np.minimum(np.minimum(y_H1 - jaw, mark.chin_y + 0.9 - y_H1), 13.0 - side_W)
         chin = np.minimum(
             2.3 - side_W, np.minimum(y_H1 - mark.mouth_y - 1.3, mark.chin_y - y_H1 + 1)
         )
@@ -414,7 +414,7 @@ class _View:
         x_N, y_N, depth_N = fine_HW3.reshape(-1, 3).T
         column_N, row_N = x_N.astype(np.int32), y_N.astype(np.int32)
         kept_M = np.flatnonzero(
-            (towards_HW.ravel() > -0.02)
+            (towards_HW.ravel() > -0.12)
             & (x_N >= 0)
             & (y_N >= 0)
             & (column_N < self.side)
@@ -588,5 +588,5 @@ def _photograph(canvas_HWC, image_size, shot, rng):
         image[:] = image.mean(axis=2, keepdims=True)
     gain, bend = rng.uniform(0.8, 1.25), rng.uniform(0.8, 1.25)
     image = 255.0 * np.clip(image / 255.0 * gain * np.array(shot.tint), 0, 1) ** bend
-    noise = rng.normal(0.0, rng.uniform(0.5, 7.0), size=image.shape[:2])[:, :, None]
+    noise = rng.normal(0.0, rng.uniform(0.5, 5.5), size=image.shape[:2])[:, :, None]
     return np.clip(np.round(image + noise), 0, 255).astype(np.uint8)

@@ -46,6 +46,7 @@ class Identity:
         return self.shape[name]
 
 
+SPREAD = 1.25  # of the proportions; more makes caricatures, less makes siblings
 SHAPES = (
     "head_width head_height head_depth squareness cheek_width cheek_bone jaw_width jaw_drop "
     "chin_length chin_width chin_forward brow_ridge eye_spacing eye_width eye_height eye_slant "
@@ -57,7 +58,7 @@ SHAPES = (
 
 def draw_identity(rng):
     """numpy RandomState -> Identity. Colours come from natural ranges, shared by many people."""
-    shape = {name: float(np.clip(rng.normal(), -2.0, 2.0)) for name in SHAPES}
+    shape = {name: SPREAD * float(np.clip(rng.normal(), -2.0, 2.0)) for name in SHAPES}
     style, beard = rng.choice(STYLES, p=STYLE_SHARES), rng.choice(BEARDS, p=BEARD_SHARES)
     if style in ("bob", "long", "bun"):
         beard = "none"
