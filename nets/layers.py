@@ -58,6 +58,8 @@ def convolve(x_NHWC, kernel, stride, pad, groups=1):
     if groups > 1:
         x_NHWC = tf.pad(x_NHWC, [[0, 0], [pad, pad], [pad, pad], [0, 0]]) if pad else x_NHWC
         return _grouped(x_NHWC, kernel, strides, groups)
+    if size == 1 and stride > 1:  # the same numbers; TensorFlow 2.21's strided 1 x 1 filter gradient
+        x_NHWC, strides = x_NHWC[:, ::stride, ::stride, :], [1, 1, 1, 1]  # writes past its buffer
     if pad == 0:
         return tf.nn.conv2d(x_NHWC, kernel, strides, padding="VALID")
     if stride == 1 and pad == (size - 1) // 2:
