@@ -79,6 +79,7 @@ def line_chart(
     x_format="number",
     x_range=None,
     floor=1e-4,
+    always_named=False,
 ):
     """Lines over a shared x axis -> <figure> with one <svg>."""
     series = [_finite(one) for one in series]
@@ -94,7 +95,9 @@ def line_chart(
     body += [_band(one, x, y) for one in thin if one.band]
     body += [_line(one, x, y) for one in thin]
     body += _marks([one for one in series if one.mark is not None], x, y)
-    return _figure(title, "".join(body), legend(series), _hover(thin, x, y, x_format, y_format))
+    return _figure(
+        title, "".join(body), legend(series, always_named), _hover(thin, x, y, x_format, y_format)
+    )
 
 
 def histogram(genuine, impostor, threshold, title, bins=48):
@@ -124,10 +127,10 @@ def histogram(genuine, impostor, threshold, title, bins=48):
     return _figure(title, "".join(body), legend(keys), None)
 
 
-def legend(series):
-    """Names beside their colours; nothing for a single line."""
+def legend(series, always_named=False):
+    """Names beside their colours; nothing for a single line unless it must be named."""
     named = [one for one in series if one.name and not one.faint]
-    if len(named) < 2:
+    if len(named) < 2 and not always_named:
         return ""
     keys = "".join(f'<li class="{one.colour}">{html.escape(one.name)}</li>' for one in named)
     return f'<ul class="legend">{keys}</ul>'

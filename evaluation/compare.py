@@ -1,13 +1,15 @@
 """Several runs -> one page: what each reached, its curves over the others', and how they differ."""
 
+import dataclasses
 import html
 import json
 
 from evaluation import health
-from evaluation.charts import COLOURS, Series, line_chart
+from evaluation.charts import COLOURS, Series, line_chart, smoothed
 from evaluation.report_page import SYNTHETIC, percent
 
 MISSING = "–"
+FOLDS = 10  # that the spread is over
 HIDDEN = {"output_path", "ckpt_path", "summary_path", "log_file_path", "resume", "config"}
 
 
@@ -39,22 +41,30 @@ def sets_of(runs):
 
 def _header(runs, names):
     _, shared = sets_of(runs)
-    means = {run.path: _mean(run, shared) for run in runs if shared}
-    if means:
-        best = max(means, key=means.get)
-        title = f"{names[best]} is ahead"
-        lede = (
-            f"Highest mean Accuracy-Flip over {_listed(shared)}, which all {len(runs)} runs "
-            f"validate on: {percent(means[best])} %."
-        )
-    else:
-        title = "These runs share no set"
-        lede = "No verification set was used by all of them, so no ranking can be given."
+    title, lede = _ranking(runs, names, shared)
     synthetic = f'<p class="synthetic">{SYNTHETIC}</p>' if any(r.synthetic for r in runs) else ""
     return (
         f'<header><div class="top"><b>{len(runs)} runs</b></div><h1>{html.escape(title)}.</h1>'
         f'<p class="lede soft">{html.escape(lede)}</p>{synthetic}</header>'
     )
+
+
+def _ranking(runs, names, shared):
+    """(headline, sentence): who leads on the sets that all runs share, if the lead is one."""
+    if not shared:
+        lede = "No verification set was used by all of them, so no ranking can be given."
+        return "These runs share no set", lede
+    ranked = sorted(runs, key=lambda run: -_mean(run, shared))
+    best, second = _mean(ranked[0], shared), _mean(ranked[1], shared)
+    spread = sum(ranked[0].best_line(name)["accuracy_flip_std"] for name in shared) / len(shared)
+    leader = names[ranked[0].path]
+    lede = (
+        f"Mean Accuracy-Flip over {_listed(shared)}, which all {len(runs)} runs validate on: "
+        f"{percent(best)} % for {leader}, then {percent(second)} % for {names[ranked[1].path]}."
+    )
+    if best - second < spread / FOLDS**0.5:
+        return "No clear winner", f"{lede} The lead is within what other folds would give."
+    return f"{leader} is ahead", lede
 
 
 def _mean(run, sets):
@@ -108,12 +118,13 @@ def _curves(runs, names, colours):
             ],
             f"Accuracy, {name}",
             y_format="percent",
+            always_named=True,
         )
         for name in every
     ]
     for column, title in (("inference_loss", "Margin loss"), ("images_per_second", "Images/s")):
         lines = [_series(names[run.path], run.train, column, colours[run.path]) for run in runs]
-        charts.append(line_chart(lines, title))
+        charts.append(line_chart([_smooth(line) for line in lines], title))
     return f'<section><h2>Curves</h2><div class="charts two">{"".join(charts)}</div></section>'
 
 
@@ -121,6 +132,12 @@ def _series(name, lines, column, colour):
     return Series(
         name, [line["step"] for line in lines], [line.get(column) for line in lines], colour
     )
+
+
+def _smooth(series):
+    known = [i for i, value in enumerate(series.y) if isinstance(value, (int, float))]
+    values = smoothed([series.y[i] for i in known])
+    return dataclasses.replace(series, x=[series.x[i] for i in known], y=values)
 
 
 def _differences(runs, names):

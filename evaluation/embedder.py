@@ -90,7 +90,7 @@ def embed_images(embed_batch, batches, images, batch_size, progress=None):
     both, done = None, 0
     for images_BHWC in batches:
         count = len(images_BHWC)
-        parts = embed_batch(_filled(images_BHWC, batch_size))
+        parts = embed_batch(filled(images_BHWC, batch_size))
         if both is None:
             both = tuple(np.empty((images, part.shape[1]), np.float32) for part in parts)
         for whole_ND, part_BD in zip(both, parts):
@@ -114,7 +114,7 @@ def ahead(work, items, workers=DECODERS):
             yield future.result()
 
 
-def _filled(images_BHWC, batch_size):
+def filled(images_BHWC, batch_size):
     """A short batch repeated to batch_size by its last image: the graph has one static shape."""
     missing = batch_size - len(images_BHWC)
     if not missing:

@@ -1,0 +1,99 @@
+import csv
+import json
+import os
+import subprocess
+import sys
+
+import pytest
+
+import eval_ckpt_file
+from tests.evaluation import small
+
+FIELDS = {
+    "checkpoint",
+    "step",
+    "set",
+    "accuracy",
+    "accuracy_std",
+    "accuracy_flip",
+    "accuracy_flip_std",
+    "threshold",
+    "tar_at_far",
+}
+
+
+@pytest.fixture
+def sets(tmp_path):
+    for seed, name in enumerate(("lfw", "cfp_fp")):
+        small.write_set(tmp_path / f"{name}.bin", seed=seed)
+    return tmp_path
+
+
+def evaluate(sets, *flags):
+    eval_ckpt_file.main(["--eval_db_path", str(sets), "--batch_size", "4"] + list(flags))
+
+
+def test_table_json_csv_plots_and_pairs_of_every_checkpoint_and_set(sets, tmp_path, capsys):
+    out = tmp_path / "new" / "directory"
+    flags = ["--json", str(out / "e.json"), "--csv", str(out / "e.csv"), "--plot", str(out)]
+    evaluate(sets, "--ckpt_path", small.checkpoints(), "--pairs_report", str(out / "p"), *flags)
+    rows = json.load(open(str(out / "e.json")))
+    keys = [(row["step"], row["set"]) for row in rows]
+    assert keys == [(3, "cfp_fp"), (3, "lfw"), (40, "cfp_fp"), (40, "lfw")]
+    assert all(FIELDS <= set(row) and "0.001" in row["tar_at_far"] for row in rows)
+    assert f"{rows[0]['accuracy_flip']:.5f} +-" in capsys.readouterr().out
+    lines = list(csv.DictReader(open(str(out / "e.csv"))))
+    assert [float(line["accuracy"]) for line in lines] == [row["accuracy"] for row in rows]
+    assert os.path.getsize(str(out / "lfw_roc.png")) > 1000
+    assert os.path.exists(str(out / "p" / "InsightFace_iter_40.ckpt" / "lfw_pairs.csv"))
+
+
+def test_one_checkpoint_of_the_original_flags(sets, capsys):
+    base = os.path.join(small.checkpoints(), "InsightFace_iter_")
+    flags = ["--ckpt_file", base, "--ckpt_index_list", "40.ckpt", "--eval_datasets", "lfw"]
+    evaluate(sets, "--net_depth", "18", "--image_size", "16,20", "--num_output", "9", *flags)
+    lines = capsys.readouterr().out.splitlines()
+    assert [line.split()[:2] for line in lines[1:]] == [["InsightFace_iter_40.ckpt", "lfw"]]
+
+
+@pytest.mark.parametrize(
+    "flags, words",
+    [
+        (["--ckpt_path", "nowhere"], "nowhere is not a directory"),
+        (["--ckpt_path", "EMPTY"], "holds no checkpoint"),
+        (["--ckpt_file", "nowhere.ckpt"], "names no checkpoint"),
+        ([], "either --ckpt_path"),
+        (["--ckpt_path", "CKPT", "--eval_datasets", "agedb_30"], "agedb_30.bin is not there"),
+        (["--ckpt_path", "CKPT", "--net_depth", "50"], "depth 18, not --net_depth 50"),
+        (["--ckpt_path", "CKPT", "--image_size", "112", "112"], "images of 16 x 20"),
+        (["--ckpt_path", "CKPT", "--folds", "13"], "do not make 13 folds"),
+        (["--ckpt_path", "CKPT", "--batch_size", "0"], "--batch_size 0 is out of range"),
+    ],
+)
+def test_refuses_before_the_net_runs(sets, tmp_path, flags, words):
+    (tmp_path / "empty").mkdir()
+    real = {"CKPT": small.checkpoints(), "EMPTY": str(tmp_path / "empty")}
+    with pytest.raises(ValueError, match=words):
+        evaluate(sets, *[real.get(flag, flag) for flag in flags])
+
+
+def test_a_set_of_no_pairs_is_refused(sets):
+    import pickle
+
+    (sets / "lfw.bin").write_bytes(pickle.dumps(([], []), 2))
+    with pytest.raises(ValueError, match="lfw.bin"):
+        evaluate(sets, "--ckpt_path", small.checkpoints())
+
+
+def test_a_mistake_is_one_sentence_and_exit_code_2(tmp_path):
+    done = subprocess.run(
+        [sys.executable, "eval_ckpt_file.py", "--ckpt_path", "x", "--eval_db_path", str(tmp_path)],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+    )
+    assert done.returncode == 2
+    said = [line for line in done.stderr.decode().splitlines() if line.startswith("error: ")]
+    assert said == [
+        "error: --ckpt_path x is not a directory; pass a run's ckpt directory, or one checkpoint "
+        "as --ckpt_file."
+    ]
