@@ -27,8 +27,9 @@ def flag(
 ):
     """A field of a script's dataclass. low <= value <= high, above < value < below.
     Aliases work and stay out of --help; a default of `dataclasses.MISSING` makes it required."""
+    required = default is dataclasses.MISSING
     return dataclasses.field(
-        default=default,
+        default=None if required else default,
         metadata=dict(
             help=help,
             group=group,
@@ -38,6 +39,7 @@ def flag(
             above=above,
             below=below,
             alias=tuple(alias),
+            required=required,
         ),
     )
 
@@ -61,7 +63,7 @@ def build(config_class, values):
     missing = [
         f.name
         for f in dataclasses.fields(config_class)
-        if f.default is dataclasses.MISSING and values.get(f.name) is None
+        if f.metadata["required"] and values.get(f.name) is None
     ]
     if missing:
         meaning = _field(config_class, missing[0]).metadata["help"]
@@ -117,11 +119,7 @@ def _parser(config_class, description):
             options["action"] = _Flatten
         elif kind is bool:
             options.update(nargs="?", const=True)
-        shown = (
-            ""
-            if field.default in (None, dataclasses.MISSING, "")
-            else f" (default: {_spell(field.default)})"
-        )
+        shown = "" if field.default in (None, "") else f" (default: {_spell(field.default)})"
         allowed = f" one of {', '.join(map(str, meta['choices']))}" if meta["choices"] else ""
         metavar = "" if kind is bool else field.name.split("_")[-1].upper()
         group.add_argument(

@@ -4,22 +4,38 @@ Importing it switches version 2 behaviour off and resource variables on, so that
 builds the same graph, with the same variable names, on both.
 """
 
+import contextlib
 import logging
 import os
+import sys
 import warnings
 
-os.environ.setdefault(
-    "TF_CPP_MIN_LOG_LEVEL", "2"
-)  # TensorFlow greets in C++ before any Python can quieten it
 
-with warnings.catch_warnings():
-    warnings.simplefilter("ignore")  # 1.15 on NumPy >= 1.17 warns a dozen times while importing
+@contextlib.contextmanager
+def _quiet():
+    """TensorFlow greets while it loads, 2.x from C++ past every setting: standard error is closed
+    for that second, so that a user's mistake is the one sentence that it should be."""
+    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")  # its errors come as exceptions too
+    logging.getLogger("tensorflow").setLevel(logging.ERROR)
+    sys.stderr.flush()
+    kept, nowhere = os.dup(2), os.open(os.devnull, os.O_WRONLY)
+    os.dup2(nowhere, 2)
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # 1.15 on NumPy >= 1.17 warns a dozen times
+            yield
+    finally:
+        os.dup2(kept, 2)
+        os.close(kept)
+        os.close(nowhere)
+
+
+with _quiet():
     import tensorflow
 
-TF2 = tensorflow.__version__.startswith("2.")
-VERSION = tensorflow.__version__
+    tf = tensorflow.compat.v1
+    tf.disable_v2_behavior()
+    tf.enable_resource_variables()
 
-tf = tensorflow.compat.v1
-tf.disable_v2_behavior()
-tf.enable_resource_variables()
-logging.getLogger("tensorflow").setLevel(logging.ERROR)
+VERSION = tensorflow.__version__
+TF2 = VERSION.startswith("2.")

@@ -150,11 +150,14 @@ class TrainConfig:
 
 
 def refuse_changes(config, saved, checkpoint):
-    """Ends a resume whose flags would change the numbers of the run that is resumed."""
+    """Ends a resume whose flags would change the numbers of the run that is resumed. A run may be
+    made longer where the learning rate does not know its end."""
+    to_the_end = config.schedule in ("polynomial", "cosine")
     for field in dataclasses.fields(config):
         then, now = saved.get(field.name, field.default), getattr(config, field.name)
         then = tuple(then) if isinstance(then, list) else then
-        if field.name not in FREE_ON_RESUME and then != now:
+        free = field.name in FREE_ON_RESUME or (field.name == "epoch" and not to_the_end)
+        if not free and then != now:
             raise ValueError(
                 f"--resume: {checkpoint} was trained with --{field.name} {then}, and this run says "
                 f"{now}; pass --{field.name} {then}, or another --output_path for another run."

@@ -30,10 +30,6 @@ def make_plan(config):
         said = getattr(config, flag)
         return schedule.steps_of(said, manifest.images, config.batch_size, plain, flag)
 
-    intervals = [
-        max(1, steps(flag))
-        for flag in ("ckpt_interval", "validate_interval", "summary_interval", "show_info_interval")
-    ]
     total_steps = steps("epoch", "ep")
     if total_steps < 1:
         raise ValueError(f"--epoch {config.epoch} is no step at all; ask for more.")
@@ -45,7 +41,10 @@ def make_plan(config):
         identities,
         sets,
         total_steps,
-        *intervals,
+        ckpt_steps=max(1, steps("ckpt_interval")),
+        validate_steps=max(1, steps("validate_interval")),
+        summary_steps=max(1, steps("summary_interval")),
+        info_steps=max(1, steps("show_info_interval")),
         peak_rate=config.lr or schedule.default_rate(config.batch_size),
         warmup_steps=steps("warmup"),
         rate_changes=changes,

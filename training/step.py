@@ -39,7 +39,8 @@ def build_step(config, plan, images_NHWC, labels_N):
         factors=plan.rate_factors,
     )
     train = _train(config, head.loss, rate, global_step)
-    decay = decay_loss(decayed_variables(), config.weight_decay)
+    with tf.control_dependencies([train]):  # after the update: read beside it, it would be a race
+        decay = decay_loss(decayed_variables(), config.weight_decay)
     scalars = {
         "loss": head.loss + decay,
         "inference_loss": head.loss,

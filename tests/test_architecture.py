@@ -1,0 +1,120 @@
+"""The rules of the tree that no single file can keep; read by ast, nothing is imported."""
+
+import ast
+import os
+import subprocess
+import sys
+
+import pytest
+
+ROOT = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
+
+# Each room and the rooms it may use; a script at the top may use any.
+FLOORS = {
+    "runtime": set(),
+    "verification": {"runtime"},  # its flags; not TensorFlow, see below
+    "data": {"runtime"},
+    "nets": {"runtime"},
+    "losses": {"runtime"},
+    "evaluation": {"runtime", "verification", "data", "nets", "losses"},
+    "training": {"runtime", "verification", "data", "nets", "losses", "evaluation"},
+    "export": {"runtime", "verification", "data", "nets", "losses", "evaluation"},
+}
+ROOMS = set(FLOORS)
+TENSORFLOW_DOOR = "runtime/tf1.py"
+READERS_WITHOUT_TENSORFLOW = ("recordio", "eval_data_reader", "manifest", "shards", "image_folder")
+
+
+def sources():
+    """Paths of our Python files, relative to the root, tests and benchmarks apart."""
+    found = [name for name in os.listdir(ROOT) if name.endswith(".py")]
+    for room in sorted(ROOMS):
+        for folder, _, names in os.walk(os.path.join(ROOT, room)):
+            paths = (os.path.join(folder, name) for name in names if name.endswith(".py"))
+            found += [os.path.relpath(path, ROOT) for path in paths]
+    return sorted(found)
+
+
+def tree(path):
+    with open(os.path.join(ROOT, path), encoding="utf-8") as stream:
+        return ast.parse(stream.read(), path)
+
+
+def imports(path):
+    """First names of what a file imports, and the full names."""
+    for node in ast.walk(tree(path)):
+        if isinstance(node, ast.Import):
+            for alias in node.names:
+                yield alias.name
+        elif isinstance(node, ast.ImportFrom) and node.level == 0:
+            yield node.module
+
+
+def room(path):
+    return path.split(os.sep)[0] if os.sep in path else path[: -len(".py")]
+
+
+@pytest.mark.parametrize("path", [path for path in sources() if room(path) in ROOMS])
+def test_imports_point_one_way(path):
+    allowed = FLOORS[room(path)] | {room(path)}
+    used = {name.split(".")[0] for name in imports(path)} & ROOMS
+    assert used <= allowed, f"{path} imports {sorted(used - allowed)}"
+
+
+@pytest.mark.parametrize("path", sources())
+def test_tensorflow_comes_in_by_one_door(path):
+    used = {name for name in imports(path) if name.split(".")[0] in ("tensorflow", "npu_bridge")}
+    assert not used or path == TENSORFLOW_DOOR
+
+
+def test_verification_and_readers_need_no_tensorflow():
+    names = [
+        f"data.{name}"
+        for name in READERS_WITHOUT_TENSORFLOW
+        if os.path.exists(os.path.join(ROOT, "data", name + ".py"))
+    ]
+    code = (
+        "import sys; sys.modules['tensorflow'] = None; sys.modules['scipy'] = None\n"
+        f"import {', '.join(['verification'] + names)}"
+    )
+    subprocess.run([sys.executable, "-c", code], cwd=ROOT, check=True)
+
+
+def config_classes():
+    """(path, class name, fields) of each dataclass whose fields are flags."""
+    for path in sources():
+        for node in ast.walk(tree(path)):
+            if isinstance(node, ast.ClassDef):
+                fields = [
+                    item.target.id
+                    for item in node.body
+                    if isinstance(item, ast.AnnAssign)
+                    and isinstance(item.value, ast.Call)
+                    and getattr(item.value.func, "id", "") == "flag"
+                ]
+                if fields:
+                    yield path, node.name, fields
+
+
+@pytest.mark.parametrize("path, name, fields", list(config_classes()))
+def test_every_flag_is_read(path, name, fields):
+    """A knob that nobody reads is a lie. Read: `<anything>.field`, or "field" given by name."""
+    readers = [path] if room(path) not in ROOMS else [p for p in sources() if room(p) == room(path)]
+    read = {"config"}  # --config itself is read by runtime/flags.py
+    for reader in readers:
+        for node in ast.walk(tree(reader)):
+            if isinstance(node, ast.Attribute) and isinstance(node.ctx, ast.Load):
+                read.add(node.attr)
+            elif isinstance(node, ast.Call):
+                read.update(a.value for a in node.args if isinstance(getattr(a, "value", 0), str))
+                read.update(a.s for a in node.args if isinstance(getattr(a, "s", 0), str))
+    unread = sorted(set(fields) - read)
+    assert not unread, f"{path}: {name} has flags that nothing reads"
+
+
+def test_scripts_of_training_stay_short():
+    for name in ("train_nets.py", "train_nets_mgpu.py"):
+        path = os.path.join(ROOT, name)
+        if os.path.exists(path):
+            with open(path, encoding="utf-8") as stream:
+                assert len(stream.readlines()) < 40, name

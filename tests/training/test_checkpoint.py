@@ -1,0 +1,108 @@
+import json
+import os
+
+import numpy as np
+import pytest
+
+from runtime.tf1 import tf
+from training.checkpoint import CheckpointWriter, clear_unfinished, newest_whole, steps_in
+
+
+@pytest.fixture
+def written(tmp_path):
+    """(directory, write): write(step) makes a whole checkpoint in which v == step."""
+    with tf.Graph().as_default(), tf.Session() as session:
+        value = tf.get_variable("v", [], tf.float32)
+        writer = CheckpointWriter(str(tmp_path), {"net": {}}, keep=3)
+
+        def write(step, best=False):
+            session.run(value.assign(float(step)))
+            return (writer.save_best if best else writer.save)(session, step, images_seen=step * 8)
+
+        yield str(tmp_path), write
+
+
+def test_a_checkpoint_holds_its_values_and_its_record(written):
+    directory, write = written
+    write(5)
+    prefix, record = newest_whole(directory)
+    assert os.path.basename(prefix) == "InsightFace_iter_5.ckpt"
+    assert (record["step"], record["images_seen"]) == (5, 40)
+    assert tf.train.load_checkpoint(prefix).get_tensor("v") == np.float32(5)
+
+
+def test_the_oldest_go_and_the_best_stay(written):
+    directory, write = written
+    write(1, best=True)
+    for step in (1, 2, 3, 4, 10):
+        write(step)
+    assert steps_in(directory) == [3, 4, 10]
+    assert os.path.exists(os.path.join(directory, "InsightFace_iter_best_1.ckpt.index"))
+    write(10, best=True)
+    best = [name for name in os.listdir(directory) if "best" in name]
+    assert sorted(best)[0].startswith("InsightFace_iter_best_10.ckpt") and len(best) == 3
+
+
+def cut(path):
+    os.truncate(path, os.path.getsize(path) // 2)
+
+
+def change_a_byte(path):
+    with open(path, "r+b") as stream:
+        stream.seek(os.path.getsize(path) // 2)
+        old = stream.read(1)
+        stream.seek(-1, os.SEEK_CUR)
+        stream.write(bytes([old[0] ^ 255]))
+
+
+@pytest.mark.parametrize("damage", [cut, change_a_byte, os.remove])
+@pytest.mark.parametrize("part", [".data-00000-of-00001", ".index", ".json"])
+def test_a_torn_checkpoint_is_passed_over(written, damage, part):
+    directory, write = written
+    write(1)
+    damage(write(2) + part)
+    prefix, record = newest_whole(directory)
+    assert record["step"] == 1 and prefix.endswith("_1.ckpt")
+
+
+def test_a_torn_checkpoint_is_said_aloud(written, caplog):
+    directory, write = written
+    write(1)
+    cut(write(2) + ".index")
+    newest_whole(directory)
+    assert "InsightFace_iter_2.ckpt is torn" in caplog.text and ".index" in caplog.text
+
+
+def test_nothing_is_found_where_nothing_was_written(tmp_path):
+    assert newest_whole(str(tmp_path)) == (None, None)
+    assert newest_whole(str(tmp_path / "nowhere")) == (None, None)
+
+
+def test_what_a_killed_writer_left_is_cleared(written):
+    directory, write = written
+    write(1)
+    os.makedirs(os.path.join(directory, ".writing-abc"))
+    clear_unfinished(directory)
+    assert not [name for name in os.listdir(directory) if name.startswith(".writing")]
+    assert newest_whole(directory)[1]["step"] == 1
+
+
+def test_other_programs_find_the_newest_by_the_usual_file(written):
+    directory, write = written
+    write(3)
+    write(7)
+    assert tf.train.latest_checkpoint(directory) == os.path.join(
+        directory, "InsightFace_iter_7.ckpt"
+    )
+
+
+def test_the_record_is_json_that_names_each_file(written):
+    directory, write = written
+    with open(write(1) + ".json") as stream:
+        files = json.load(stream)["files"]
+    assert set(files) == {
+        "InsightFace_iter_1.ckpt.index",
+        "InsightFace_iter_1.ckpt.data-00000-of-00001",
+    }
+    for name, facts in files.items():
+        assert os.path.getsize(os.path.join(directory, name)) == facts["bytes"]

@@ -1,0 +1,65 @@
+import collections
+import os
+import signal
+
+from runtime.tf1 import tf
+from training.hooks import Hook
+from training.loop import Stop, train_loop
+
+Step = collections.namedtuple("Step", "train scalars")
+
+
+class Recorder(Hook):
+    """Notes what it is told; wants `twice` at every third step."""
+
+    def __init__(self, at=None, act=None):
+        self.seen, self.ended, self.at, self.act = [], None, at, act
+
+    def wants(self, step):
+        return ("twice",) if step % 3 == 0 else ()
+
+    def after(self, step, values, seconds):
+        self.seen.append((step, dict(values)))
+        if step == self.at:
+            self.act()
+
+    def end(self, step):
+        self.ended = step
+
+
+def run(hooks, first=0, last=7):
+    with tf.Graph().as_default(), tf.Session() as session, Stop() as stop:
+        count = tf.get_variable("count", [], tf.int64, initializer=tf.zeros_initializer())
+        train = tf.assign_add(count, 1)
+        with tf.control_dependencies([train]):
+            twice = 2 * count.read_value()
+        session.run(tf.global_variables_initializer())
+        step = Step(train.op, {"twice": twice, "never": tf.constant(1)})
+        made = train_loop(session, step, first, last, hooks, stop)
+        return made, session.run(count)
+
+
+def test_each_step_is_made_once_and_only_what_is_wanted_is_fetched():
+    recorder = Recorder()
+    assert run([recorder]) == (7, 7)
+    expected = [(step, {"twice": 2 * step} if step % 3 == 0 else {}) for step in range(1, 8)]
+    assert recorder.seen == expected and recorder.ended == 7
+
+
+def test_a_resumed_run_makes_the_steps_that_are_left():
+    recorder = Recorder()
+    made, count = run([recorder], first=4)
+    assert made == 7 and count == 3 and [step for step, _ in recorder.seen] == [5, 6, 7]
+
+
+def test_a_signal_ends_the_loop_after_its_step_and_the_hooks_are_told():
+    for number in (signal.SIGINT, signal.SIGTERM):
+        recorder = Recorder(at=3, act=lambda n=number: os.kill(os.getpid(), n))
+        assert run([recorder]) == (3, 3)
+        assert recorder.ended == 3
+
+
+def test_signals_are_handed_back_afterwards():
+    before = signal.getsignal(signal.SIGTERM)
+    run([])
+    assert signal.getsignal(signal.SIGTERM) is before
