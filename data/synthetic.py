@@ -218,7 +218,7 @@ def write_contact_sheet(path, seed, image_size, rows=8, columns=10):
         encoded = draw_person((seed, person, ("any",) * columns, image_size))
         grid.append(np.hstack([draw(np.frombuffer(image, np.uint8)) for image in encoded]))
     try:
-        written = cv2.imwrite(path, np.vstack(grid))
+        written = cv2.imwrite(path, np.vstack(grid), [cv2.IMWRITE_JPEG_QUALITY, 85])
     except cv2.error:
         written = False
     if not written:
