@@ -17,10 +17,10 @@ import numpy as np
 from data.image_bytes import image_faults
 from data.recordio import BrokenRecordError
 from data.recordio_blocks import BLOCK_BYTES, Block, find_records, image_columns, read_blocks
-from data.shards import mix, write_frames, write_vectors
+from data.shards import mix, slices, write_frames, write_vectors
 from data.workers import run_calls
 
-BUCKET_BYTES = 1 << 26
+BUCKET_BYTES, BUCKETS = 1 << 24, 1 << 12  # buckets are this small, unless there would be more
 EXACT_FLOAT32 = 1 << 24  # float32, the form of labels in a .rec, holds every whole number to here
 
 
@@ -42,7 +42,12 @@ class Plan:
 
     @property
     def buckets_per_shard(self):
-        return max(1, -(-self.size // (self.shards * BUCKET_BYTES)))
+        largest = max(BUCKET_BYTES, self.size // BUCKETS)
+        return max(1, -(-self.size // (self.shards * largest)))
+
+    @property
+    def block_bytes(self):  # many buckets: more for each of them from one block
+        return BLOCK_BYTES if self.shards * self.buckets_per_shard <= 128 else 8 * BLOCK_BYTES
 
 
 @dataclasses.dataclass
@@ -85,16 +90,16 @@ def copy_in_order(plan, shard, begin, end, report):
 
 
 def scatter(plan, worker, begin, end, report):
-    """Pass one over the blocks of bytes [begin, end), a multiple of BLOCK_BYTES apart: Tally."""
-    tally = Tally()
-    for number, block in enumerate(read_blocks(plan.rec_path, begin, end), begin // BLOCK_BYTES):
+    """Pass one over the blocks of bytes [begin, end); begin is a multiple of block_bytes: Tally."""
+    tally, size = Tally(), plan.block_bytes
+    for number, block in enumerate(read_blocks(plan.rec_path, begin, end, size), begin // size):
         rows = _examine(plan, block, tally).record_R
         tally.images += len(rows)
         order = np.random.RandomState([plan.seed, number])
         buckets = plan.shards * plan.buckets_per_shard
         bucket_R = (order.permutation(len(rows)) + order.randint(buckets)) % buckets
         _deal(plan, worker, block, rows, bucket_R)
-        report(min(BLOCK_BYTES, end - begin))
+        report(min(size, end - begin))
     return tally
 
 
@@ -259,13 +264,14 @@ def _deal(plan, worker, block, rows, bucket_R):
     """Appends the records `rows` of a block to their buckets, as they are."""
     order = np.argsort(bucket_R, kind="stable")
     buckets, firsts = np.unique(bucket_R[order], return_index=True)
-    view = memoryview(block.data)
     for bucket, part in zip(buckets, np.split(rows[order], firsts[1:])):
-        extents = zip(block.start_R[part].tolist(), block.stop_R[part].tolist())
+        start_R, stop_R = block.start_R[part], block.stop_R[part]
         path = os.path.join(plan.work_path, f"bucket-{bucket:06d}.{worker:03d}")
         descriptor = os.open(path, os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o666)
+        os.lseek(descriptor, 0, os.SEEK_END)
         try:
-            write_vectors(descriptor, [view[start:stop] for start, stop in extents])
+            vectors = slices(block.data, start_R, stop_R)
+            write_vectors(descriptor, vectors, int((stop_R - start_R).sum()))
         finally:
             os.close(descriptor)
 

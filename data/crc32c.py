@@ -17,13 +17,13 @@ import numpy as np
 POLYNOMIAL = 0x82F63B78  # Castagnoli, reflected
 MASK_DELTA = 0xA282EAD8  # TFRecord's masking: rotate right by 15, then add this
 CHECK = (b"123456789", 0xE3069283)  # the standard's test vector
-# (the function's name in libtensorflow_framework, where length and pointer stand in its arguments)
+# The function's name in libtensorflow_framework, and (crc, address, length) as its arguments.
 FUNCTIONS = (
-    ("_ZN10tensorflow6crc32c6ExtendEjPKcm", "pointer first"),  # 1.15
-    (
+    ("_ZN10tensorflow6crc32c6ExtendEjPKcm", lambda crc, address, length: (crc, address, length)),
+    (  # 2.21: a std::string_view is passed as length, address
         "_ZN4absl12lts_2025081412crc_internal20ExtendCrc32cInternalENS0_8crc32c_t"
-        "ESt17basic_string_viewIcSt11char_traitsIcEE",  # 2.21: a string_view is length, pointer
-        "length first",
+        "ESt17basic_string_viewIcSt11char_traitsIcEE",
+        lambda crc, address, length: (crc, length, address),
     ),
 )
 
@@ -38,9 +38,9 @@ def masked(crc):
 
 def crc32c(data):
     """The checksum of bytes: int."""
-    array, function = np.frombuffer(data, np.uint8), _native()
+    array, (function, arguments) = np.frombuffer(data, np.uint8), _native()
     if function is not None:
-        return function(0, array.ctypes.data, array.size)
+        return function(*arguments(0, array.ctypes.data, array.size))
     ends = np.array([0]), np.array([array.size])
     return int(extend_in_numpy(np.zeros(1, np.uint32), array, *ends)[0])
 
@@ -49,15 +49,11 @@ def extend(crc_R, data, start_R, stop_R):
     """Goes on from the checksums crc_R over data[start:stop] of each record: uint32 [R].
 
     data: uint8, contiguous."""
-    function = _native()
+    function, arguments = _native()
     if function is None:
         return extend_in_numpy(crc_R, data, start_R, stop_R)
-    base = data.ctypes.data
-    return np.fromiter(
-        map(function, crc_R.tolist(), (start_R + base).tolist(), (stop_R - start_R).tolist()),
-        np.uint32,
-        len(crc_R),
-    )
+    columns = arguments(crc_R, start_R + data.ctypes.data, stop_R - start_R)
+    return np.array(list(map(function, *(column.tolist() for column in columns))), np.uint32)
 
 
 def extend_rows(crc_R, rows):
@@ -112,19 +108,20 @@ def _table_of_pairs():
 
 @functools.lru_cache(maxsize=None)
 def _native():
-    """(crc, address, length) -> crc, from TensorFlow's library; None where it is not to be had."""
+    """(TensorFlow's function, the order of its arguments); (None, None) where it is not there."""
     for path in _libraries():
         library = _load(path)
-        for name, order in FUNCTIONS:
+        for name, arguments in FUNCTIONS:
             function = getattr(library, name, None)
             if function is None:  # also of a library that could not be loaded
                 continue
-            found = _bound(function, order)
+            function.restype = ctypes.c_uint32
+            function.argtypes = arguments(ctypes.c_uint32, ctypes.c_void_p, ctypes.c_size_t)
             text, expected = CHECK
-            held = np.frombuffer(text, np.uint8)
-            if found(0, held.ctypes.data, len(text)) == expected:
-                return found
-    return None
+            address = ctypes.cast(text, ctypes.c_void_p).value
+            if function(*arguments(0, address, len(text))) == expected:
+                return function, arguments
+    return None, None
 
 
 def _load(path):
@@ -140,15 +137,6 @@ def _load(path):
         os.dup2(kept, 2)
         os.close(kept)
         os.close(nowhere)
-
-
-def _bound(function, order):
-    function.restype = ctypes.c_uint32
-    if order == "pointer first":
-        function.argtypes = [ctypes.c_uint32, ctypes.c_void_p, ctypes.c_size_t]
-        return function
-    function.argtypes = [ctypes.c_uint32, ctypes.c_size_t, ctypes.c_void_p]
-    return lambda crc, address, length: function(crc, length, address)
 
 
 def _libraries():

@@ -1,5 +1,7 @@
 """What encoded images show without being decoded: whether they are JPEG or PNG, and whole."""
 
+import struct
+
 import numpy as np
 
 JPEG, JPEG_END = b"\xff\xd8\xff", b"\xff\xd9"
@@ -32,17 +34,33 @@ def image_fault(encoded, decode=False):
             return f"is a PNG that is cut off: {len(encoded)} bytes without an end"
     else:
         return f"is neither JPEG nor PNG: its image starts with the bytes {encoded[:4]!r}"
-    if decode and image_size(encoded) is None:
+    if decode and decoded(encoded) is None:
         return "holds an image that cannot be decoded"
     return None
 
 
-def image_size(encoded):
-    """(height, width) of an encoded image, by decoding it; None if that fails."""
+def decoded(encoded):
+    """uint8 [H, W, 3] BGR, or None where OpenCV cannot decode it."""
     import cv2  # takes longer to load than a small conversion takes
 
     try:
-        image = cv2.imdecode(np.frombuffer(encoded, np.uint8), cv2.IMREAD_UNCHANGED)
+        return cv2.imdecode(np.frombuffer(encoded, np.uint8), cv2.IMREAD_COLOR)
     except cv2.error:
         return None
-    return None if image is None else tuple(image.shape[:2])
+
+
+def image_size(encoded):
+    """(height, width) as the header of a JPEG or PNG says, or None."""
+    if encoded[: len(PNG)] == PNG and len(encoded) >= 24:
+        width, height = struct.unpack_from(">II", encoded, 16)
+        return height, width
+    at = 2
+    while encoded[: len(JPEG)] == JPEG and at + 9 <= len(encoded) and encoded[at] == 0xFF:
+        kind = encoded[at + 1]
+        if kind == 0xFF:  # a filling byte
+            at += 1
+        elif 0xC0 <= kind <= 0xCF and kind not in (0xC4, 0xC8, 0xCC):  # a start of frame
+            return struct.unpack_from(">HH", encoded, at + 5)
+        else:
+            at += 2 + struct.unpack_from(">H", encoded, at + 2)[0]
+    return None

@@ -141,7 +141,7 @@ def _first_pass(config, plan, idx_path, workers, progress):
         if not config.shuffle:
             function = conversion.survey if config.remap_labels else conversion.copy_in_order
             return _in_order(function, plan, workers, progress)
-        parts = conversion.stretches(plan.size, workers, conversion.BLOCK_BYTES)
+        parts = conversion.stretches(plan.size, workers, plan.block_bytes)
         calls = [(i, begin, end) for i, (begin, end) in enumerate(parts)]
         return conversion.read_all(conversion.scatter, plan, calls, workers, progress)
 

@@ -17,7 +17,7 @@ LENGTH_MASK = (1 << LENGTH_BITS) - 1
 WHOLE, FIRST, MIDDLE, LAST = range(4)
 HEADER = struct.Struct("<IfQQ")  # flag, label, id, id2
 LARGEST_RECORD = 1 << 26  # bytes; a longer claim is damage, not an image of a face
-BLOCK_BYTES = 1 << 25
+BLOCK_BYTES = 1 << 23  # stays in a processor's cache while it is looked at
 EXACT_FLOAT32 = 1 << 24  # the first whole number that float32 may round
 
 
@@ -154,7 +154,8 @@ def _read_block(stream, size, at, limit, join):
     while True:
         stop = min(limit + beyond, size)
         data = read_at(stream, at, stop - at)
-        skipped = _first_start(data) if join else 0
+        skipped = _first_start(data[:beyond]) if join else 0  # near, if there is one
+        skipped = _first_start(data) if skipped is None else skipped
         if skipped is None and stop == size:
             skipped = data.size
         if skipped is not None:

@@ -6,6 +6,7 @@ file: nothing is copied for the sake of framing. Shape letter: R records.
 """
 
 import collections
+import errno
 import os
 import struct
 
@@ -13,7 +14,7 @@ import numpy as np
 
 from data.crc32c import crc32c, extend, extend_rows, masked
 
-LENGTH = struct.Struct("<QI")
+LENGTH, TAIL = struct.Struct("<QI"), 4  # before and behind an Example
 LARGEST_EXAMPLE = 1 << 28
 VECTORS = 1024  # buffers of one writev; POSIX systems take at least this many
 IMAGE, LABEL = b"image_raw", b"label"
@@ -26,21 +27,32 @@ def write_frames(descriptor, data, label_R, start_R, stop_R):
 
     descriptor: of an open file. label_R: int64 >= 0. The checksum is a sum over the records, so
     that it tells a data set whatever the order, and adds up over shards (modulo 2^64)."""
-    head, at_R = _heads(label_R, stop_R - start_R)
-    crc_R = np.zeros(len(label_R), np.uint32)
-    for rows, first, length in _equal_lengths(at_R):
-        crc_R[rows] = extend_rows(crc_R[rows], head[first[:, None] + np.arange(12, length)])
+    if not len(label_R):
+        return 0, 0
+    glue, at_R, crc_R = _glue(label_R, stop_R - start_R)
     crc_R = extend(crc_R, data, start_R, stop_R)
-    tails = masked(crc_R).astype("<u4").tobytes()
-    written = write_vectors(descriptor, _vectors(head, at_R, data, start_R, stop_R, tails))
-    return written, mix(crc_R)
+    tails = masked(crc_R).astype("<u4").view(np.uint8).reshape(-1, TAIL)
+    glue[at_R[1:-1, None] + np.arange(TAIL)] = tails[:-1]
+    at_R[0] = TAIL  # nothing is before the first
+    vectors = [tails[-1].data] * (2 * len(label_R) + 1)
+    vectors[0:-1:2] = slices(glue, at_R[:-1], at_R[1:])
+    vectors[1:-1:2] = slices(data, start_R, stop_R)
+    size = int(at_R[-1] + (stop_R - start_R).sum())
+    write_vectors(descriptor, vectors, size)
+    return size, mix(crc_R)
+
+
+def slices(data, start_R, stop_R):
+    """[data[start:stop]] without copying."""
+    extents = map(slice, start_R.tolist(), stop_R.tolist())
+    return list(map(memoryview(data).__getitem__, extents))
 
 
 def example_bytes(label, encoded):
     """One Example with the original's keys."""
     array = np.frombuffer(encoded, np.uint8)
-    head, at = _heads(np.array([label]), np.array([array.size]))
-    return head[at[0] + 12 :].tobytes() + array.tobytes()
+    glue, _, _ = _glue(np.array([label]), np.array([array.size]))
+    return glue[TAIL + LENGTH.size :].tobytes() + array.tobytes()
 
 
 def read_frames(path, check=True):
@@ -170,8 +182,10 @@ def _damage(path, at, reason):
     return ValueError(f"{path}: the record at byte {at} {reason}; copy or convert the file again.")
 
 
-def _heads(label_R, size_R):
-    """What stands before each image: (uint8 [sum of lengths], begin and end as int64 [R + 1])."""
+def _glue(label_R, size_R):
+    """What stands between images: room for the checksum of the one before, and the next's head.
+
+    uint8 [sum of lengths], their begins int64 [R + 1], the checksums so far of the Examples [R]."""
     label_R, size_R = label_R.astype(np.int64), size_R.astype(np.int64)
     digits_R = _digits(label_R)
     bytes_list = 1 + _digits(size_R) + size_R
@@ -182,9 +196,8 @@ def _heads(label_R, size_R):
     example = 1 + _digits(features) + features
     numbers = [features, image_entry, image_feature, bytes_list, size_R, label_R]
     widths = [_digits(number) for number in numbers]
-    length_R = example - size_R + 12
-    at_R = np.concatenate([[0], np.cumsum(length_R)])
-    head = np.empty(at_R[-1], np.uint8)
+    at_R = np.concatenate([[0], np.cumsum(TAIL + LENGTH.size + example - size_R)])
+    glue, crc_R = np.empty(at_R[-1], np.uint8), np.zeros(len(size_R), np.uint32)
     shape_R = sum(width << (4 * i) for i, width in enumerate(widths))
     for shape in np.unique(shape_R):
         rows = np.flatnonzero(shape_R == shape)
@@ -192,8 +205,9 @@ def _heads(label_R, size_R):
             _varints(number[rows], int(width[rows[0]])) for number, width in zip(numbers, widths)
         ]
         table = _head_rows(example[rows], int(digits_R[rows[0]]), columns)
-        head[at_R[rows][:, None] + np.arange(table.shape[1])] = table
-    return head, at_R
+        glue[at_R[rows][:, None] + TAIL + np.arange(table.shape[1])] = table
+        crc_R[rows] = extend_rows(crc_R[rows], table[:, LENGTH.size :])
+    return glue, at_R, crc_R
 
 
 def _head_rows(example_R, label_digits, columns):
@@ -234,43 +248,13 @@ def _varints(value_R, width):
     return shifted.astype(np.uint8)
 
 
-def _equal_lengths(at_R):
-    """(rows, their begins, their length) for each length of head."""
-    length_R = np.diff(at_R)
-    for length in np.unique(length_R):
-        rows = np.flatnonzero(length_R == length)
-        yield rows, at_R[rows], int(length)
-
-
-def _vectors(head, at_R, data, start_R, stop_R, tails):
-    """The buffers of the frames in writing order: head, image, checksum, head, ..."""
-    head, image, tails = memoryview(head), memoryview(data), memoryview(tails)
-    at, out = at_R.tolist(), []
-    for i, (start, stop) in enumerate(zip(start_R.tolist(), stop_R.tolist())):
-        out.append(head[at[i] : at[i + 1]])
-        out.append(image[start:stop])
-        out.append(tails[4 * i : 4 * i + 4])
-    return out
-
-
-def write_vectors(descriptor, vectors):
-    """writev until all is written; returns the bytes."""
-    total = 0
+def write_vectors(descriptor, vectors, size):
+    """Writes buffers of `size` bytes together, straight from where they lie."""
+    before = os.lseek(descriptor, 0, os.SEEK_CUR)
     for first in range(0, len(vectors), VECTORS):
-        group = vectors[first : first + VECTORS]
-        wanted = sum(map(len, group))
-        written = os.writev(descriptor, group)
-        total += wanted
-        if written < wanted:
-            write_all(descriptor, b"".join(group)[written:])
-    return total
-
-
-def write_all(descriptor, buffer):
-    """os.write until all is written."""
-    view = memoryview(buffer)
-    while len(view):
-        view = view[os.write(descriptor, view) :]
+        os.writev(descriptor, vectors[first : first + VECTORS])
+    if os.lseek(descriptor, 0, os.SEEK_CUR) - before != size:
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))  # a short write
 
 
 def mix(values):
