@@ -82,6 +82,9 @@ class Portrait:
         self.y_V, _ = head.heights(person)
         self.hair_thickness_VU, self.hair_share_VU = head.hair(person)
         self.skin_HWC = self._paint_skin()
+        x_W, y_H = self._places()
+        collar_HW = y_H[:, None] + np.minimum(0.02 * x_W[None] ** 2, 3.0) > 14.6
+        self.collar_M = np.flatnonzero(collar_HW)
 
     def take(self, shot):
         """Shot -> uint8 [image_size, image_size, 3] RGB."""
@@ -304,9 +307,8 @@ class Portrait:
     def _dress(self, skin_HWC, shot, rng):
         """Paints clothes, hat and scarf; returns what lies upon the head: centimetres [V, U]."""
         thickness_VU = self.hair_thickness_VU
-        x_W, y_H = self._places()
         cloth = _muted(rng)
-        skin_HWC[y_H[:, None] + np.minimum(0.02 * x_W[None] ** 2, 3.0) > 14.6] = cloth
+        skin_HWC.reshape(-1, 3)[self.collar_M] = cloth
         if shot.occluder == "hat":
             line_U = -4.6 - rng.uniform(0, 1.4) + 0.012 * np.abs(ANGLES * ARC) ** 2 * 0.9
             line_U = np.minimum(line_U, 0.0)
@@ -387,13 +389,14 @@ class _View:
         source_HW, depth_N = self._splat(normals_VU3 @ self.rotation[2])
         covered_M = np.flatnonzero(source_HW >= 0)
         source_M = source_HW.ravel()[covered_M]
-        shade_M = cv2.resize(shade_VU, (WIDE, TALL)).ravel()[source_M]
-        gloss_M = cv2.resize(gloss_VU, (WIDE, TALL)).ravel()[source_M]
-        colour_M3 = skin_HWC.reshape(-1, 3)[source_M] * shade_M[:, None]
+        shade_M = cv2.resize(shade_VU, (WIDE, TALL)).take(source_M)
+        gloss_M = cv2.resize(gloss_VU, (WIDE, TALL)).take(source_M)
+        colour_M3 = skin_HWC.reshape(-1, 3).take(source_M, axis=0) * shade_M[:, None]
         colour_M3 += gloss_M[:, None]
-        canvas_HWC.reshape(-1, 3)[covered_M] = np.minimum(colour_M3, 255.0, out=colour_M3)
+        np.minimum(colour_M3, 255.0, out=colour_M3)
+        canvas_HWC.reshape(-1, 3)[covered_M] = colour_M3.astype(np.uint8)
         self.depth_HW = np.full((self.side, self.side), -99.0, np.float32)
-        self.depth_HW.ravel()[covered_M] = depth_N[source_M]
+        self.depth_HW.ravel()[covered_M] = depth_N.take(source_M)
 
     def _shade(self, normals_VU3, hollow_VU):
         light = np.array(self.shot.light) @ self.rotation  # into the head's frame
@@ -492,7 +495,7 @@ def _blend_polygon(image_HWC, corners_N2, colour, opacity=1.0, soft=0.0):
     part = image_HWC[top:bottom, left:right].astype(np.float32)
     share = mask[:, :, None] * np.float32(opacity / 255.0)
     part += share * (np.asarray(colour, np.float32) - part)
-    image_HWC[top:bottom, left:right] = np.clip(part, 0, 255)
+    image_HWC[top:bottom, left:right] = np.minimum(part, 255.0, out=part)
 
 
 def _muted(rng):

@@ -179,7 +179,9 @@ def _skull(person, mark, y_V, sine_V):
 
 def _oval(width_V, front_V, back_V, power):
     sine_U, cosine_U = np.sin(ANGLES), np.cos(ANGLES)
-    width_V, front_V, back_V = (np.atleast_1d(v)[:, None] for v in (width_V, front_V, back_V))
+    width_V, front_V, back_V = (
+        np.atleast_1d(v).astype(np.float32)[:, None] for v in (width_V, front_V, back_V)
+    )
     depth_VU = np.where(cosine_U > 0, front_V, back_V)
     return (np.abs(sine_U / width_V) ** power + np.abs(cosine_U / depth_VU) ** power) ** (
         -1.0 / power
@@ -196,14 +198,14 @@ def _smooth_curve(y_V, knots, values):
 def _features(person, expression, mark, y_V):
     """What brow, eyes, nose, cheeks, lips, chin and ears add to the radius: [V, U]."""
     x_U = ANGLES * ARC
-    total_VU = np.zeros((ROWS, COLUMNS), np.float64)
+    rows_BV, sides_BU = [], []  # a bump is one row profile times one profile around the head
 
     def bump(x, y, wide, tall, height, power=2.0):
-        rows_V = np.exp(-(np.abs((y_V - y) / tall) ** power))
+        rows_BV.append(height * np.exp(-(np.abs((y_V - y) / tall) ** power)))
         both_U = np.exp(-(np.abs((x_U - x) / wide) ** power))
         if x:
             both_U = both_U + np.exp(-(np.abs((x_U + x) / wide) ** power))
-        total_VU[:] += height * rows_V[:, None] * both_U[None]
+        sides_BU.append(both_U)
 
     lips_y, smile = mark.mouth_y, expression.smile
     bump(3.0, -1.9, 2.4, 0.9, 0.3 + 0.14 * person["brow_ridge"])
@@ -220,8 +222,8 @@ def _features(person, expression, mark, y_V):
     ear = 1.0 + 0.14 * person["ear_size"]
     bump(ARC * 1.68, 1.2, 0.95, 2.7 * ear, (1.35 + 0.4 * person["ear_angle"]) * ear, power=3.5)
     bump(ARC * 1.66, 0.9, 0.4, 1.5 * ear, -0.8)
-    total_VU += _nose(person, mark, y_V, x_U)
-    return total_VU
+    bumps_VU = np.array(rows_BV, np.float32).T @ np.array(sides_BU, np.float32)
+    return bumps_VU + _nose(person, mark, y_V, x_U)
 
 
 def _nose(person, mark, y_V, x_U):
