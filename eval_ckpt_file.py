@@ -143,7 +143,9 @@ def _evaluate(embedder, name, path, folds):
 
 def row(prefix, result):
     """One entry of the JSON list."""
-    step = read_record(prefix).get("step", step_of(prefix))
+    step = step_of(prefix)
+    if os.path.exists(f"{prefix}.json"):  # InsightFace_TF's own checkpoints have none
+        step = read_record(prefix).get("step", step)
     return dict({"checkpoint": prefix, "step": step}, **result.row())
 
 
