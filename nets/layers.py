@@ -55,17 +55,13 @@ def convolve(x_NHWC, kernel, stride, pad, groups=1):
     """The one place that calls TensorFlow's convolutions and pads. kernel: [h, w, C/groups, F],
     or [h, w, C, 1] where every channel is its own group."""
     size, strides = kernel.shape.as_list()[0], [1, stride, stride, 1]
-    if groups > 1:
-        x_NHWC = tf.pad(x_NHWC, [[0, 0], [pad, pad], [pad, pad], [0, 0]]) if pad else x_NHWC
-        return _grouped(x_NHWC, kernel, strides, groups)
-    if size == 1 and stride > 1:  # the same numbers; TensorFlow 2.21's strided 1 x 1 filter gradient
-        x_NHWC, strides = x_NHWC[:, ::stride, ::stride, :], [1, 1, 1, 1]  # writes past its buffer
-    if pad == 0:
-        return tf.nn.conv2d(x_NHWC, kernel, strides, padding="VALID")
-    if stride == 1 and pad == (size - 1) // 2:
+    if groups == 1 and stride == 1 and 2 * pad == size - 1:
         return tf.nn.conv2d(x_NHWC, kernel, strides, padding="SAME")
-    explicit = [[0, 0], [pad, pad], [pad, pad], [0, 0]]  # "SAME" at stride 2 pads one side only
-    return tf.nn.conv2d(x_NHWC, kernel, strides, padding=explicit)
+    if pad:  # "SAME" at stride 2 pads one side only, and explicit padding has slow CPU gradients
+        x_NHWC = tf.pad(x_NHWC, [[0, 0], [pad, pad], [pad, pad], [0, 0]])
+    if groups > 1:
+        return _grouped(x_NHWC, kernel, strides, groups)
+    return tf.nn.conv2d(x_NHWC, kernel, strides, padding="VALID")
 
 
 def _grouped(x_NHWC, kernel, strides, groups):
@@ -238,14 +234,28 @@ def _follow(moving, value):
     tf.add_to_collection(tf.GraphKeys.UPDATE_OPS, tf.assign_add(moving, step))
 
 
-def prelu(x_NHWC, rules, name):
-    """max(x, 0) + alpha min(x, 0), one alpha a channel."""
+def prelu(x, rules, name):
+    """max(x, 0) + alpha min(x, 0), one alpha a channel. [N, H, W, C] or [N, C], same out."""
     start = tf.constant_initializer(rules.row.prelu_init)
     with tf.variable_scope(name):
-        shape = x_NHWC.shape.as_list()[-1:]
-        alphas = weight("alphas", shape, start, decay=rules.decays("alphas"))
-        alphas = tf.cast(alphas, x_NHWC.dtype)
-        return tf.nn.relu(x_NHWC) - alphas * tf.nn.relu(-x_NHWC)
+        alphas = weight("alphas", x.shape.as_list()[-1:], start, decay=rules.decays("alphas"))
+        alphas = tf.cast(alphas, x.dtype)
+        if rules.training:
+            return _prelu(x, alphas)
+        return tf.nn.relu(x) - alphas * tf.nn.relu(-x)  # the form that exporters know as PReLU
+
+
+@tf.custom_gradient
+def _prelu(x, alphas):
+    """PReLU in a third fewer passes over memory than what TensorFlow derives."""
+    below = tf.minimum(x, tf.zeros([], x.dtype))
+    slopes = alphas - tf.ones([], x.dtype)
+
+    def gradient(dy):
+        dy_below = dy - tf.raw_ops.ReluGrad(gradients=dy, features=x)
+        return dy + slopes * dy_below, tf.reduce_sum(below * dy, list(range(len(x.shape) - 1)))
+
+    return x + slopes * below, gradient
 
 
 def dense(x_NF, outputs, rules, name, bias=True, kind="dense"):
