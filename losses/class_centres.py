@@ -1,62 +1,223 @@
 """Embeddings -> loss: the class centres, their cosines, and the softmax over them.
 
-N images, D embedding, K identities.
+N images, D embedding, K identities, R identities that a step reads (all K, unless sampled),
+S centres of an identity. Everything here is float32, whatever the backbone's type.
 """
 
 import collections
-import difflib
 
-from losses.face_losses import LOSSES
+from losses import sampling
+from losses.centre_cosines import centre_cosines, unit_rows
+from losses.face_losses import (
+    curricular_progress,
+    find_loss,
+    magface_regulariser,
+    put_true,
+    take_true,
+    true_at,
+    true_scores,
+)
 from runtime.tf1 import tf
 from runtime.variables import weight
 
+# loss, accuracy (of the cosines), accuracy_margin (of the logits): scalars. centres: the variable.
 HeadOutputs = collections.namedtuple("HeadOutputs", "loss accuracy accuracy_margin centres")
+
+# How the parts of one softmax, on several ranks, become one: maximum and total take float32 [N],
+# a part's, and return that of all parts. With one part there is nothing to do.
+Parts = collections.namedtuple("Parts", "maximum total")
+ONE_PART = Parts(maximum=tf.identity, total=tf.identity)
+
+CENTRE_STDDEV = 0.01  # of the first centres; as arcface_torch, their direction alone matters
+NORM_SHARE = 0.01  # AdaFace's t_alpha: the share of a batch in the moving mean and deviation
+MAGFACE_REGULARISER = 35.0  # arXiv:2103.06627, lambda_g of its 100-layer nets
 
 
 def class_centres_loss(
-    embeddings_ND, labels_N, identities, loss="arcface", margin=None, scale=None, seed=0
+    embeddings_ND,
+    labels_N,
+    identities,
+    loss="arcface",
+    margin=None,
+    scale=None,
+    beyond="line",
+    margin_gradient="exact",
+    sample_rate=1.0,
+    sub_centers=1,
+    filter_above=None,
+    seed=0,
+    step=None,
+    check=True,
+    parts=ONE_PART,
 ):
-    """embeddings_ND float, labels_N integer in [0, identities) or -1 -> HeadOutputs of scalars.
-    A row labelled -1 has no loss; the loss and both accuracies are means over the other rows."""
-    if loss not in LOSSES:
-        near = difflib.get_close_matches(loss, LOSSES, 1, cutoff=0.0)
-        raise ValueError(f"the loss {loss} is not known; did you mean {near[0]}?")
-    chosen = LOSSES[loss]
+    """embeddings_ND: float [N, D], N and D static; labels_N: integer [N] in [0, identities), or -1
+    for an image without a class, which has no loss and counts in no mean -> HeadOutputs.
+
+    loss, margin, scale, beyond, margin_gradient: see losses.face_losses.
+    sub_centers: centres of an identity; the nearest speaks for it (sub-centre ArcFace, ECCV 2020).
+    filter_above: a cosine to a wrong identity above it counts as 0 in this step, since the label,
+    not the net, is then likely wrong (the inter-class filtering of arcface_torch, there 0.4).
+    sample_rate: below 1, a step reads round(sample_rate * identities) identities alone: all of the
+    batch's, and others drawn by (seed, step). As in Partial FC (arXiv:2203.15565) the softmax,
+    the gradient and the accuracies are over these alone. There momentum and decay still move
+    every centre at every step; here one that is not drawn stays as it is, its momentum too, so that
+    the step's cost does not grow with K. Its decay is that much rarer: as a cosine does not know a
+    centre's length, only the pace at which the centre turns feels it.
+    seed also seeds the first centres. step: integer scalar, by default the graph's global step.
+    check: whether a label out of range or an embedding that is not finite ends the step with a
+    sentence (tf.errors.InvalidArgumentError). Without, such a label has unknown results.
+
+    The variable `class_centres` is [identities * sub_centers, D], an identity's centres side by
+    side. It decays. Its gradient is IndexedSlices of unique rows (centre_cosines.RowGradient)."""
+    chosen, arguments = find_loss(loss, margin, scale, beyond, margin_gradient)
+    images = embeddings_ND.shape.as_list()[0]
+    count = sampling.drawn_count(identities, sample_rate, images)
+    _check_options(sub_centers, filter_above)
     embeddings_ND = tf.cast(embeddings_ND, tf.float32)
-    centres_KD = weight(
+    labels_N = tf.cast(labels_N, tf.int64)
+    if check:
+        embeddings_ND, labels_N = _checked(embeddings_ND, labels_N, identities)
+    centres = weight(
         "class_centres",
-        [identities, embeddings_ND.shape.as_list()[1]],
-        tf.random_normal_initializer(stddev=0.01, seed=seed),
+        [identities * sub_centers, embeddings_ND.shape.as_list()[1]],
+        tf.random_normal_initializer(stddev=CENTRE_STDDEV, seed=seed),
         decay=True,
     )
-    cosine_NK = tf.matmul(
-        tf.nn.l2_normalize(embeddings_ND, 1, epsilon=1e-12),
-        tf.nn.l2_normalize(centres_KD, 1, epsilon=1e-12),
-        transpose_b=True,
-    )
-    logits_NK = chosen.function(
-        cosine_NK,
+    rows_R = None
+    if count < identities:
+        step = tf.train.get_or_create_global_step() if step is None else step
+        drawn_R, labels_N = sampling.draw(labels_N, identities, count, seed, step)
+        rows_R = _rows_of(drawn_R, sub_centers)
+    units_ND, lengths_N = unit_rows(embeddings_ND)
+    cosine_NR = centre_cosines(units_ND, centres, rows_R)
+    if sub_centers > 1:
+        cosine_NR = tf.reduce_max(tf.reshape(cosine_NR, [images, count, sub_centers]), axis=2)
+    counted_N = tf.minimum(parts.total(tf.cast(labels_N >= 0, tf.float32)), 1.0)
+    logits_NR = chosen.function(
+        _filtered(cosine_NR, labels_N, filter_above),
         labels_N,
-        margin=chosen.margin if margin is None else margin,
-        scale=chosen.scale if scale is None else scale,
+        **arguments,
+        **_measured(chosen.options, cosine_NR, labels_N, lengths_N),
     )
-    each_N = tf.nn.sparse_softmax_cross_entropy_with_logits(
-        labels=tf.maximum(labels_N, 0), logits=logits_NK
-    )
-    counted_N = tf.cast(labels_N >= 0, tf.float32)
+    each_N = cross_entropy(logits_NR, labels_N, parts)
+    if loss == "magface":
+        each_N += MAGFACE_REGULARISER * magface_regulariser(lengths_N)
     return HeadOutputs(
         _mean(each_N, counted_N),
-        _accuracy(cosine_NK, labels_N, counted_N),
-        _accuracy(logits_NK, labels_N, counted_N),
-        centres_KD,
+        _mean(_is_best(cosine_NR, labels_N, parts), counted_N),
+        _mean(_is_best(logits_NR, labels_N, parts), counted_N),
+        centres,
     )
+
+
+def cross_entropy(logits_NR, labels_N, parts=ONE_PART):
+    """-log softmax of each row's true identity: float32 [N]. A row labelled -1, whose identity
+    is in another part or nowhere, adds to the softmax of the others as it should; where it is
+    nowhere its loss means nothing, and is for the caller to leave out."""
+
+    @tf.custom_gradient
+    def each(logits_NR):
+        highest_N = parts.maximum(tf.reduce_max(logits_NR, axis=1))
+        raised_NR = tf.exp(logits_NR - highest_N[:, None])
+        total_N = parts.total(tf.reduce_sum(raised_NR, axis=1))
+        here_N = tf.cast(labels_N >= 0, tf.float32)
+        true_N = parts.total((true_scores(logits_NR, labels_N) - highest_N) * here_N)
+
+        def gradient(slope_N):
+            share_NR = raised_NR * (slope_N / total_N)[:, None]
+            return tf.tensor_scatter_nd_sub(share_NR, true_at(labels_N), slope_N * here_N)
+
+        return tf.log(total_N) - true_N, gradient
+
+    return each(logits_NR)
+
+
+def _check_options(sub_centers, filter_above):
+    if sub_centers < 1:
+        raise ValueError(f"--sub_centers {sub_centers} is out of range: it must be 1 or more.")
+    if filter_above is not None and not 0.0 < filter_above < 1.0:
+        raise ValueError(
+            f"--filter_above {filter_above} is out of range: it must be above 0 and below 1."
+        )
+
+
+def _checked(embeddings_ND, labels_N, identities):
+    """Both, behind checks that name what is wrong."""
+    right = tf.reduce_all(tf.logical_and(labels_N >= -1, labels_N < identities))
+    labels_said = f"a label is outside [0, {identities}); rebuild the records, or say --num_output:"
+    finite = tf.reduce_all(tf.is_finite(embeddings_ND))
+    finite_said = "an embedding is not finite; lower --lr, or look at the batch for broken images:"
+    with tf.control_dependencies(
+        [
+            tf.Assert(right, [labels_said, labels_N], summarize=1000),
+            tf.Assert(finite, [finite_said, tf.reduce_sum(embeddings_ND, axis=1)], summarize=1000),
+        ]
+    ):
+        return tf.identity(embeddings_ND), tf.identity(labels_N)
+
+
+def _rows_of(drawn_R, sub_centers):
+    """Identities -> the rows of the variable that hold their centres, an identity's together."""
+    if sub_centers == 1:
+        return drawn_R
+    return tf.reshape(drawn_R[:, None] * sub_centers + tf.range(sub_centers, dtype=tf.int64), [-1])
+
+
+def _filtered(cosine_NR, labels_N, filter_above):
+    """cosine_NR with 0 for each wrong identity's above filter_above."""
+    if filter_above is None:
+        return cosine_NR
+    cosine_NR, true_N = take_true(cosine_NR, labels_N)
+    kept_NR = tf.where(cosine_NR > filter_above, tf.zeros_like(cosine_NR), cosine_NR)
+    true_N = tf.where(labels_N >= 0, true_N, true_scores(kept_NR, labels_N))
+    return put_true(kept_NR, labels_N, true_N)
+
+
+def _measured(options, cosine_NR, labels_N, lengths_N):
+    """What a loss asks for that is measured as training goes: lengths and moving statistics."""
+    measured = {}
+    if "norms_N" in options:
+        measured["norms_N"] = lengths_N
+    if "norm_mean" in options:
+        lengths_N = tf.stop_gradient(tf.clip_by_value(lengths_N, 1e-3, 100.0))
+        mean, variance = tf.nn.moments(lengths_N, [0])
+        images = max(lengths_N.shape.as_list()[0], 2)
+        deviation = tf.sqrt(variance * images / (images - 1))  # unbiased, as torch.std
+        measured["norm_mean"] = _moving("norm_mean", 20.0, mean)
+        measured["norm_std"] = _moving("norm_std", 100.0, deviation)
+    if "progress" in options:
+        variable = _state("progress", 0.0)
+        measured["progress"] = _followed(
+            variable, curricular_progress(tf.stop_gradient(cosine_NR), labels_N, variable)
+        )
+    return measured
+
+
+def _moving(name, start, now):
+    """The moving mean `name` after this batch, of which NORM_SHARE is `now`."""
+    variable = _state(name, start)
+    return _followed(variable, NORM_SHARE * now + (1.0 - NORM_SHARE) * variable)
+
+
+def _state(name, start):
+    initializer = tf.constant_initializer(start)
+    return tf.get_variable(name, [], tf.float32, initializer=initializer, trainable=False)
+
+
+def _followed(variable, value):
+    """`value`, which `variable` takes on with the other moving statistics of the step."""
+    value = tf.stop_gradient(value)
+    tf.add_to_collection(tf.GraphKeys.UPDATE_OPS, tf.assign(variable, value).op)
+    return value
+
+
+def _is_best(score_NR, labels_N, parts):
+    """1.0 where no other identity scores as high as the true one, and 0.0: float32 [N]."""
+    here_N = tf.cast(labels_N >= 0, tf.float32)
+    true_N = parts.total(true_scores(score_NR, labels_N) * here_N)
+    as_high_N = tf.reduce_sum(tf.cast(score_NR >= true_N[:, None], tf.float32), axis=1)
+    return tf.cast(tf.equal(parts.total(as_high_N), 1.0), tf.float32)
 
 
 def _mean(each_N, counted_N):
     return tf.reduce_sum(each_N * counted_N) / tf.maximum(tf.reduce_sum(counted_N), 1.0)
-
-
-def _accuracy(score_NK, labels_N, counted_N):
-    """Share of the counted rows whose highest score is the true identity's."""
-    best_N = tf.argmax(score_NK, axis=1, output_type=tf.int64)
-    return _mean(tf.cast(tf.equal(best_N, tf.cast(labels_N, tf.int64)), tf.float32), counted_N)

@@ -1,29 +1,37 @@
 """Margin losses as pure functions: cosines and labels -> logits. N images, K identities.
 
-cosine_NK is float32 in [-1, 1], up to rounding; labels_N is any integer type in [0, K), where -1
-says that a row has no true identity here: its logits are the scaled cosines. Every function
-returns float32 [N, K].
+cosine_NK is float32 in [-1, 1], up to rounding. labels_N is of any integer type, each in [0, K),
+or -1 where a row has no true identity here: such a row's cosines get no margin. Every function
+returns float32 [N, K], and its gradient is finite at every cosine.
+
+What they share: theta is the angle to the true identity's centre.
+beyond: what follows where the margin carries the angle past pi, and the cosine would rise again.
+"line" falls on, in parallel to cos(theta) (for one angle m: cos(theta) - m * sin(m), as MXNet's
+ArcFace does); "none" lets it rise, as arcface_torch does.
+margin_gradient: "exact" differentiates the margin; "straight_through" lets the gradient pass as
+if there were none, as arcface_torch does.
 """
 
 import collections
+import difflib
 import math
 
 from runtime.tf1 import tf
 
 SINE_FLOOR = 1e-4  # the smallest sine above 0 of a float32 cosine is 3.5e-4
+BEYOND = ("line", "none")
+MARGIN_GRADIENTS = ("exact", "straight_through")
 
 
-def arcface(cosine_NK, labels_N, margin=0.5, scale=64.0):
-    """scale * cos(theta + margin) for the true identity. arXiv:1801.07698.
-    Beyond theta + margin = pi the cosine would rise again; there it is cos(theta) - margin * sin(margin)."""
+def softmax(cosine_NK, labels_N, scale=64.0):
+    """scale * cos(theta): normalised softmax (NormFace, arXiv:1704.06369), no margin."""
+    del labels_N
+    return scale * cosine_NK
 
-    def bent(cosine_N):
-        sine_N = _sine(cosine_N)
-        turned_N = cosine_N * math.cos(margin) - sine_N * math.sin(margin)
-        line_N = cosine_N - margin * math.sin(margin)
-        return tf.where(cosine_N > math.cos(math.pi - margin), turned_N, line_N)
 
-    return scale * _with_true(cosine_NK, labels_N, bent)
+def arcface(cosine_NK, labels_N, margin=0.5, scale=64.0, beyond="line", margin_gradient="exact"):
+    """scale * cos(theta + margin) for the true identity. arXiv:1801.07698, section 3.1."""
+    return combined(cosine_NK, labels_N, 1.0, margin, 0.0, scale, beyond, margin_gradient)
 
 
 def cosface(cosine_NK, labels_N, margin=0.35, scale=64.0):
@@ -31,27 +39,259 @@ def cosface(cosine_NK, labels_N, margin=0.35, scale=64.0):
     return scale * _with_true(cosine_NK, labels_N, lambda cosine_N: cosine_N - margin)
 
 
-Loss = collections.namedtuple("Loss", "function margin scale")
+def sphereface(
+    cosine_NK, labels_N, margin=1.35, scale=64.0, beyond="line", margin_gradient="exact"
+):
+    """scale * cos(margin * theta) for the true identity. arXiv:1704.08063; the default is the
+    normalised form's in arXiv:1801.07698, table 2 (the first paper: 4, annealed, unnormalised)."""
+    return combined(cosine_NK, labels_N, margin, 0.0, 0.0, scale, beyond, margin_gradient)
 
-LOSSES = {
-    "arcface": Loss(arcface, 0.5, 64.0),
-    "cosface": Loss(cosface, 0.35, 64.0),
-}
+
+def combined(
+    cosine_NK,
+    labels_N,
+    m1=1.0,
+    m2=0.3,
+    m3=0.2,
+    scale=64.0,
+    beyond="line",
+    margin_gradient="exact",
+):
+    """scale * (cos(m1 * theta + m2) - m3) for the true identity. arXiv:1801.07698, equation 4;
+    the defaults are its CM1. "line" never lies above the value where the angle passes pi."""
+
+    def bent(cosine_N):
+        return _turned(cosine_N, m1, m2, beyond) - m3
+
+    return scale * _with_true(cosine_NK, labels_N, bent, margin_gradient)
+
+
+def adaface(
+    cosine_NK,
+    labels_N,
+    norms_N,
+    norm_mean,
+    norm_std,
+    margin=0.4,
+    scale=64.0,
+    concentration=0.333,
+    beyond="line",
+    margin_gradient="exact",
+):
+    """scale * (cos(theta - margin * q) - margin * (1 + q)) for the true identity, where the image
+    quality q = concentration * (norm - norm_mean) / norm_std is cut to [-1, 1]. arXiv:2204.00964.
+    norms_N: float32 lengths of the embeddings; no gradient flows into them. norm_mean, norm_std:
+    scalars, their moving statistics. An angle that q carries below 0 stays there, as published."""
+    norms_N = tf.clip_by_value(tf.stop_gradient(norms_N), 1e-3, 100.0)
+    spread_N = (norms_N - norm_mean) / (norm_std + 1e-3)
+    quality_N = tf.clip_by_value(concentration * spread_N, -1.0, 1.0)
+
+    def bent(cosine_N):
+        return _turned(cosine_N, 1.0, -margin * quality_N, beyond) - margin * (1.0 + quality_N)
+
+    return scale * _with_true(cosine_NK, labels_N, bent, margin_gradient)
+
+
+def curricularface(
+    cosine_NK, labels_N, progress, margin=0.5, scale=64.0, beyond="line", margin_gradient="exact"
+):
+    """ArcFace whose hard negatives, those above cos(theta + margin), count cos * (progress + cos).
+    arXiv:2004.00288. progress: float32 scalar, the moving mean of the true identities' cosines,
+    0 at the start; see `curricular_progress`. A row without a true identity has no hard ones."""
+    cosine_NK, cosine_N = take_true(cosine_NK, labels_N)
+    margined_N = tf.stop_gradient(_turned(cosine_N, 1.0, margin, "none"))
+    hard_above_N = tf.where(labels_N >= 0, margined_N, 2.0 * tf.ones_like(cosine_N))
+    hardened_NK = tf.where(
+        cosine_NK > hard_above_N[:, None], cosine_NK * (progress + cosine_NK), cosine_NK
+    )
+    target_N = _passing(cosine_N, _turned(cosine_N, 1.0, margin, beyond), margin_gradient)
+    return scale * put_true(hardened_NK, labels_N, tf.where(labels_N >= 0, target_N, cosine_N))
+
+
+def curricular_progress(cosine_NK, labels_N, progress, share=0.01):
+    """The scalar that follows `progress` after this batch: share of it is the batch's mean cosine
+    of true identities. A batch without any leaves it where it is."""
+    has_N = tf.cast(labels_N >= 0, tf.float32)
+    count = tf.reduce_sum(has_N)
+    mean = tf.reduce_sum(true_scores(cosine_NK, labels_N) * has_N) / tf.maximum(count, 1.0)
+    return tf.stop_gradient(tf.where(count > 0, share * mean + (1.0 - share) * progress, progress))
+
+
+def magface(
+    cosine_NK,
+    labels_N,
+    norms_N,
+    low_margin=0.45,
+    high_margin=0.8,
+    scale=64.0,
+    beyond="line",
+    margin_gradient="exact",
+    low_norm=10.0,
+    high_norm=110.0,
+):
+    """ArcFace whose margin grows in a straight line from low_margin at an embedding of length
+    low_norm to high_margin at high_norm. arXiv:2103.06627. norms_N: float32 lengths of the
+    embeddings, into which the gradient flows; the loss also needs `magface_regulariser`."""
+    share_N = (tf.clip_by_value(norms_N, low_norm, high_norm) - low_norm) / (high_norm - low_norm)
+    margin_N = low_margin + (high_margin - low_margin) * share_N
+
+    def bent(cosine_N):
+        return _turned(cosine_N, 1.0, margin_N, beyond)
+
+    return scale * _with_true(cosine_NK, labels_N, bent, margin_gradient)
+
+
+def magface_regulariser(norms_N, low_norm=10.0, high_norm=110.0):
+    """norm / high_norm^2 + 1 / norm, which pulls embeddings towards high_norm: float32 [N].
+    arXiv:2103.06627, times 20 or 35 in its experiments."""
+    norms_N = tf.clip_by_value(norms_N, low_norm, high_norm)
+    return norms_N / high_norm**2 + 1.0 / norms_N
+
+
+def take_true(score_NK, labels_N):
+    """-> (score_NK, each row's score of its true identity: float32 [N]; of identity 0 where the
+    label is -1). Whatever needs both takes both from here: their gradients then become one matrix,
+    where a plain gather's would be a second one of zeros."""
+    at_N2 = true_at(labels_N)
+
+    @tf.custom_gradient
+    def taken(score_NK):
+        def gradient(slope_NK, slope_N):
+            return tf.tensor_scatter_nd_add(slope_NK, at_N2, slope_N)
+
+        return (tf.identity(score_NK), tf.gather_nd(score_NK, at_N2)), gradient
+
+    return taken(score_NK)
+
+
+def true_scores(score_NK, labels_N):
+    """Each row's score of its true identity, float32 [N], of identity 0 where the label is -1."""
+    return tf.gather_nd(score_NK, true_at(labels_N))
+
+
+def true_at(labels_N):
+    """int64 [N, 2]: (row, label) of each row's true identity, label 0 in the place of -1."""
+    labels_N = tf.cast(labels_N, tf.int64)
+    rows_N = tf.range(tf.size(labels_N, out_type=tf.int64))
+    return tf.stack([rows_N, tf.maximum(labels_N, 0)], axis=1)
+
+
+def _turned(cosine_N, factor, angle, beyond):
+    """cos(factor * theta + angle), which goes on as `beyond` says where that angle is past pi, and
+    is held at 1 where it is below 0. factor: a float; angle: a float or float32 [N]."""
+    sine_N = _sine(cosine_N)
+    angle = tf.convert_to_tensor(angle, tf.float32)
+    if factor == 1.0:  # no arc cosine, which would cost digits near 0 and pi
+        turned_N = cosine_N * tf.cos(angle) - sine_N * tf.sin(angle)
+    else:
+        turned_N = tf.cos(factor * tf.atan2(sine_N, cosine_N) + angle)
+    below_zero_N = tf.logical_and(angle < 0.0, cosine_N > tf.cos(angle))
+    turned_N = tf.where_v2(below_zero_N, tf.ones_like(turned_N), turned_N)
+    if beyond == "none":
+        return turned_N
+    last = tf.cos(tf.minimum((math.pi - angle) / factor, math.pi))
+    drop = tf.maximum(tf.maximum(angle, 0.0) * tf.sin(angle), 1.0 + last)
+    return tf.where_v2(cosine_N > last, turned_N, cosine_N - drop)
 
 
 def _sine(cosine_N):
-    """sin(theta) of [0, pi], with a finite slope at both ends; (1-c)(1+c) keeps small angles exact."""
+    """sin(theta) in [0, 1], with a finite slope at both ends. (1-c)(1+c) keeps the small angles
+    that 1-c*c rounds away."""
     cosine_N = tf.clip_by_value(cosine_N, -1.0, 1.0)
     return tf.sqrt(tf.maximum((1.0 - cosine_N) * (1.0 + cosine_N), SINE_FLOOR**2))
 
 
-def _with_true(cosine_NK, labels_N, margin_of):
-    """cosine_NK with margin_of(cosine_N) in the place of each row's true identity."""
-    labels_N = tf.cast(labels_N, tf.int64)
-    has_true_N = labels_N >= 0
-    at_N2 = tf.stack(
-        [tf.range(tf.size(labels_N, out_type=tf.int64)), tf.maximum(labels_N, 0)], axis=1
-    )
-    cosine_N = tf.gather_nd(cosine_NK, at_N2)
-    target_N = tf.where(has_true_N, margin_of(cosine_N), cosine_N)
-    return tf.tensor_scatter_nd_update(cosine_NK, at_N2, target_N)
+def _with_true(cosine_NK, labels_N, bent, margin_gradient="exact"):
+    """cosine_NK with bent(cosine_N) in the place of each row's true identity."""
+    cosine_NK, cosine_N = take_true(cosine_NK, labels_N)
+    target_N = _passing(cosine_N, bent(cosine_N), margin_gradient)
+    return put_true(cosine_NK, labels_N, tf.where(labels_N >= 0, target_N, cosine_N))
+
+
+def _passing(cosine_N, target_N, margin_gradient):
+    """target_N, through which the gradient passes exactly or as if it were cosine_N."""
+    if margin_gradient == "straight_through":
+        return cosine_N + tf.stop_gradient(target_N - cosine_N)
+    return target_N
+
+
+def put_true(score_NK, labels_N, true_N):
+    """score_NK with true_N at each row's true identity, at identity 0 where the label is -1."""
+    return tf.tensor_scatter_nd_update(score_NK, true_at(labels_N), true_N)
+
+
+# What one margin may be: its default as published, and the ends of its range.
+Margin = collections.namedtuple("Margin", "default low high")
+# function; margins: name -> Margin, in the order of --margin; options: which of `beyond`,
+# `margin_gradient`, `norms_N`, `norm_mean`, `norm_std` and `progress` the function takes.
+Loss = collections.namedtuple("Loss", "function margins options")
+
+_ANGULAR = ("beyond", "margin_gradient")
+_ANGLE = Margin(0.5, 0.0, 1.57)
+SCALES = (1.0, 1000.0)
+
+LOSSES = {
+    "softmax": Loss(softmax, {}, ()),
+    "arcface": Loss(arcface, {"margin": _ANGLE}, _ANGULAR),
+    "cosface": Loss(cosface, {"margin": Margin(0.35, 0.0, 1.0)}, ()),
+    "sphereface": Loss(sphereface, {"margin": Margin(1.35, 1.0, 4.0)}, _ANGULAR),
+    "combined": Loss(
+        combined,
+        {"m1": Margin(1.0, 0.5, 4.0), "m2": Margin(0.3, 0.0, 1.57), "m3": Margin(0.2, 0.0, 1.0)},
+        _ANGULAR,
+    ),
+    "adaface": Loss(
+        adaface,
+        {"margin": Margin(0.4, 0.0, 1.0)},
+        _ANGULAR + ("norms_N", "norm_mean", "norm_std"),
+    ),
+    "curricularface": Loss(curricularface, {"margin": _ANGLE}, _ANGULAR + ("progress",)),
+    "magface": Loss(
+        magface,
+        {"low_margin": Margin(0.45, 0.0, 1.57), "high_margin": Margin(0.8, 0.0, 1.57)},
+        _ANGULAR + ("norms_N",),
+    ),
+}
+
+
+def find_loss(name, margin=None, scale=None, beyond="line", margin_gradient="exact"):
+    """A loss's name and what the user said of it -> (Loss, its keyword arguments), or a ValueError.
+    margin: a number, or as many as the loss has margins; None or an empty tuple is the default."""
+    if name not in LOSSES:
+        near = difflib.get_close_matches(name, LOSSES, 1, cutoff=0.0)
+        raise ValueError(
+            f"--loss {name} is not known; did you mean {near[0]}? Known are {', '.join(LOSSES)}."
+        )
+    loss = LOSSES[name]
+    arguments = _margins(name, loss.margins, margin)
+    arguments["scale"] = 64.0 if scale is None else float(scale)
+    if not SCALES[0] <= arguments["scale"] <= SCALES[1]:
+        raise ValueError(f"--scale {scale} is out of range: it must be 1 or more and 1000 or less.")
+    for option, value, known in (
+        ("beyond", beyond, BEYOND),
+        ("margin_gradient", margin_gradient, MARGIN_GRADIENTS),
+    ):
+        if value not in known:
+            raise ValueError(f"--{option} {value} is not known; choose one of {', '.join(known)}.")
+        if option in loss.options:
+            arguments[option] = value
+    return loss, arguments
+
+
+def _margins(name, margins, given):
+    """{margin's name: value}, each checked against its range."""
+    if given is None or (isinstance(given, (tuple, list)) and not given):
+        return {margin: bounds.default for margin, bounds in margins.items()}
+    values = tuple(given) if isinstance(given, (tuple, list)) else (given,)
+    if len(values) != len(margins):
+        raise ValueError(
+            f"--margin {' '.join(map(str, values))}: the loss {name} takes {len(margins)} of them"
+            f" ({', '.join(margins) or 'it has no margin'}), and this is {len(values)}."
+        )
+    for value, (margin, (_, low, high)) in zip(values, margins.items()):
+        if not low <= value <= high:
+            raise ValueError(
+                f"--margin {value} is out of range: {margin} of {name} must be {low:g} or more and "
+                f"{high:g} or less."
+            )
+    return {margin: float(value) for margin, value in zip(margins, values)}
