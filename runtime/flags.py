@@ -121,7 +121,7 @@ def _parser(config_class, description):
             options.update(nargs="?", const=True)
         shown = "" if field.default in (None, "") else f" (default: {_spell(field.default)})"
         allowed = f" one of {', '.join(map(str, meta['choices']))}" if meta["choices"] else ""
-        metavar = "" if kind is bool else field.name.split("_")[-1].upper()
+        metavar = _metavar(kind, field.name)
         group.add_argument(
             f"--{field.name}",
             help=(meta["help"] + allowed + shown).replace("%", "%%"),
@@ -139,6 +139,14 @@ def _parser(config_class, description):
                 help=argparse.SUPPRESS,
             )
     return parser
+
+
+def _metavar(kind, name):
+    """What --help shows in place of a value."""
+    plain = _plain(kind.__args__[0] if _is_tuple(kind) else kind)
+    if plain is str and name.split("_")[-1] in ("path", "file", "config", "images", "output"):
+        return "PATH"
+    return {bool: "", int: "N", float: "X"}.get(plain, "TEXT")
 
 
 class _Absent:

@@ -80,6 +80,10 @@ def test_verification_and_readers_need_no_tensorflow():
     subprocess.run([sys.executable, "-c", code], cwd=ROOT, check=True)
 
 
+def calls(node):
+    return [item for item in ast.walk(node) if isinstance(item, ast.Call)]
+
+
 def config_classes():
     """(path, class name, fields) of each dataclass whose fields are flags."""
     for path in sources():
@@ -88,11 +92,9 @@ def config_classes():
                 fields = [
                     item.target.id
                     for item in node.body
-                    if isinstance(item, ast.AnnAssign)
-                    and isinstance(item.value, ast.Call)
-                    and getattr(item.value.func, "id", "") == "flag"
+                    if isinstance(item, ast.AnnAssign) and isinstance(item.value, ast.Call)
                 ]
-                if fields:
+                if any(getattr(n.func, "id", "") == "flag" for n in calls(node)):
                     yield path, node.name, fields
 
 
@@ -100,7 +102,7 @@ def config_classes():
 def test_every_flag_is_read(path, name, fields):
     """A knob that nobody reads is a lie. Read: `<anything>.field`, or "field" given by name."""
     readers = [path] if room(path) not in ROOMS else [p for p in sources() if room(p) == room(path)]
-    read = {"config"}  # --config itself is read by runtime/flags.py
+    read, families = {"config"}, ()  # --config itself is read by runtime/flags.py
     for reader in readers:
         for node in ast.walk(tree(reader)):
             if isinstance(node, ast.Attribute) and isinstance(node.ctx, ast.Load):
@@ -108,7 +110,13 @@ def test_every_flag_is_read(path, name, fields):
             elif isinstance(node, ast.Call):
                 read.update(a.value for a in node.args if isinstance(getattr(a, "value", 0), str))
                 read.update(a.s for a in node.args if isinstance(getattr(a, "s", 0), str))
-    unread = sorted(set(fields) - read)
+                if getattr(node.func, "id", "") == "getattr":  # getattr(config, f"augment_{kind}")
+                    families += tuple(
+                        getattr(a.values[0], "value", None) or a.values[0].s
+                        for a in node.args
+                        if isinstance(a, ast.JoinedStr)
+                    )
+    unread = [field for field in fields if field not in read and not field.startswith(families)]
     assert not unread, f"{path}: {name} has flags that nothing reads"
 
 

@@ -3,10 +3,12 @@
 import dataclasses
 from typing import Optional, Tuple
 
-from losses.face_losses import LOSSES
+from data.augment import RECIPES, recipe
+from losses.face_losses import BEYOND, LOSSES, MARGIN_GRADIENTS
 from nets.lineages import LINEAGES, NetSpec
 from runtime.flags import flag
 from runtime.session import DEVICES
+from training.optimizer import OPTIMIZERS
 from training.schedule import SCHEDULES
 
 # Fields that a resumed run may change: they move or slow the run, they do not change its numbers.
@@ -23,12 +25,20 @@ FREE_ON_RESUME = {
     "eval_datasets",
     "eval_batch_size",
     "saver_maxkeep",
+    "on_error",
+    "max_errors",
     "log_device_mapping",
     "summary_interval",
     "ckpt_interval",
     "validate_interval",
     "show_info_interval",
 }
+
+
+def _share(what):
+    """The flag of one kind of augmentation."""
+    help = f"share of images with {what} (default: as --augment says)"
+    return flag(None, help, "data", low=0.0, high=1.0)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -50,9 +60,15 @@ class TrainConfig:
     image_size: Tuple[int, ...] = flag((112, 112), "height and width of images", "data", low=16)
     batch_size: int = flag(32, "images a step", "data", low=1)
     buffer_size: int = flag(10000, "records that are shuffled at a time", "data", low=1)
-    augment: str = flag(
-        "flip", "what is done to training images:", "data", choices=("none", "flip")
-    )
+    on_error: str = flag("stop", "at a damaged record:", "data", choices=("stop", "skip"))
+    max_errors: int = flag(100, "damaged records before --on_error skip stops too", "data", low=0)
+    augment: str = flag("flip", "what is done to training images:", "data", choices=tuple(RECIPES))
+    augment_flip: Optional[float] = _share("left and right exchanged")
+    augment_crop: Optional[float] = _share("a window of it, brought back to full size")
+    augment_low_resolution: Optional[float] = _share("shrunk and enlarged again")
+    augment_photometric: Optional[float] = _share("brightness, contrast and saturation")
+    augment_jpeg: Optional[float] = _share("compressed hard")
+    augment_occlusion: Optional[float] = _share("a rectangle in one colour over it")
 
     lineage: str = flag("arcface_torch", "whose network exactly:", "net", choices=tuple(LINEAGES))
     net_depth: int = flag(100, "depth of the network: 18, 34, 50, 100, 152 or 200", "net", low=1)
@@ -68,9 +84,29 @@ class TrainConfig:
     )
 
     loss: str = flag("arcface", "margin loss:", "loss", choices=tuple(LOSSES))
-    margin: Optional[float] = flag(None, "margin (default: as published for the loss)", "loss")
+    margin: Tuple[float, ...] = flag(
+        (), "margin, or the loss's several (default: as published for the loss)", "loss"
+    )
     scale: Optional[float] = flag(
         None, "scale of the cosines (default: as published for the loss)", "loss", above=0.0
+    )
+
+    margin_gradient: str = flag(
+        "exact", "gradient through the margin:", "loss", choices=MARGIN_GRADIENTS
+    )
+    beyond: str = flag(
+        "line", "the target's cosine where angle + margin passes pi:", "loss", choices=BEYOND
+    )
+    sample_rate: float = flag(
+        1.0,
+        "share of identities that a step's softmax reads (Partial FC)",
+        "loss",
+        above=0.0,
+        high=1.0,
+    )
+    sub_centers: int = flag(1, "centres of an identity; the nearest counts", "loss", low=1)
+    filter_above: Optional[float] = flag(
+        None, "wrong identities nearer than this cosine do not count", "loss", above=0.0, below=1.0
     )
 
     epoch: str = flag("20", "how long to train: epochs, or 5000step, or 1Mimg", "optimisation")
@@ -98,6 +134,7 @@ class TrainConfig:
         0.1, "factor at each of --lr_steps (multistep)", "optimisation", above=0.0, high=1.0
     )
     warmup: str = flag("0", "linear rise of the learning rate at the start", "optimisation")
+    optimizer: str = flag("momentum", "rule of the update:", "optimisation", choices=OPTIMIZERS)
     momentum: float = flag(0.9, "momentum of SGD", "optimisation", low=0.0, below=1.0)
     weight_decay: float = flag(
         5e-4, "L2 decay of the weights", "optimisation", low=0.0, alias=("weight_deacy",)
@@ -136,6 +173,12 @@ class TrainConfig:
         """Where a run's files of one kind go; `name` is ckpt, summary or logs."""
         said = {"ckpt": self.ckpt_path, "summary": self.summary_path, "logs": self.log_file_path}
         return said[name] or f"{self.output_path}/{name}"
+
+    def augmentation(self):
+        """The recipe, with the shares that were said in place of its own."""
+        kinds = ("flip", "crop", "low_resolution", "photometric", "jpeg", "occlusion")
+        said = {kind: getattr(self, f"augment_{kind}") for kind in kinds}
+        return recipe(self.augment, **{kind: v for kind, v in said.items() if v is not None})
 
     def net_spec(self):
         """The net that these flags describe."""

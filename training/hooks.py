@@ -164,6 +164,31 @@ class Guard(Hook):
             )
 
 
+class Damage(Hook):
+    """Counts the damaged records that --on_error skip passed over; too many end the run."""
+
+    def __init__(self, on_error, most):
+        self.skipping, self.most, self.names = on_error == "skip", most, []
+
+    def wants(self, step):
+        return ("damaged",) if self.skipping else ()
+
+    def after(self, step, values, seconds):
+        found = values["damaged"].decode().splitlines() if self.skipping else []
+        self.names += found
+        for name in found:
+            logging.warning("step %d: passed over %s", step, name)
+        if len(self.names) > self.most:
+            raise ValueError(
+                f"{len(self.names)} damaged records by step {step}, the last of them {found[-1]}; "
+                "convert the data again, or raise --max_errors."
+            )
+
+    def end(self, step):
+        if self.names:
+            logging.warning("%d damaged records were passed over.", len(self.names))
+
+
 class Summaries(Hook):
     """TensorBoard scalars, as plain protos: no summary op in the graph."""
 

@@ -5,6 +5,8 @@ import os
 
 from data.manifest import read_manifest
 from evaluation.pairs import find_sets
+from losses.face_losses import find_loss
+from losses.sampling import drawn_count
 from training import schedule
 from training.checkpoint import steps_in
 
@@ -18,8 +20,10 @@ Plan = collections.namedtuple(
 
 def make_plan(config):
     """A TrainConfig -> Plan; every mistake that can be known before the first step ends here."""
+    find_loss(config.loss, config.margin, config.scale)
     manifest = read_manifest(config.tfrecords_file_path)
     identities = _identities(config, manifest)
+    drawn_count(identities, config.sample_rate, config.batch_size)
     _check_image_size(config, manifest)
     sets = _sets(config)
     for name in ("ckpt", "summary", "logs"):

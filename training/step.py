@@ -14,11 +14,15 @@ from training.optimizer import apply_gradients, decay_loss
 Step = collections.namedtuple("Step", "train scalars global_step images_BHWC plain_BD mirrored_BD")
 
 
-def build_step(config, plan, images_NHWC, labels_N):
-    """images_NHWC uint8 RGB, labels_N int64 in [0, plan.identities) -> Step."""
+def build_step(config, plan, images_NHWC, labels_N, damaged=None):
+    """images_NHWC uint8 RGB, labels_N int64 in [0, plan.identities) -> Step.
+    damaged: a string that names the batch's replaced records, where --on_error is skip."""
     global_step = tf.train.get_or_create_global_step()
+    draw = tf.stack([config.seed, tf.cast(global_step, tf.int32)])  # the same when resumed
     with tf.variable_scope(tf.get_variable_scope(), reuse=tf.AUTO_REUSE):
-        embedded_ND = embeddings(images_NHWC, plan.spec, training=True, dropout=config.dropout)
+        embedded_ND = embeddings(
+            images_NHWC, plan.spec, training=True, dropout=config.dropout, dropout_seed=draw
+        )
         head = class_centres_loss(
             embedded_ND,
             labels_N,
@@ -26,6 +30,11 @@ def build_step(config, plan, images_NHWC, labels_N):
             loss=config.loss,
             margin=config.margin,
             scale=config.scale,
+            beyond=config.beyond,
+            margin_gradient=config.margin_gradient,
+            sample_rate=config.sample_rate,
+            sub_centers=config.sub_centers,
+            filter_above=config.filter_above,
             seed=config.seed,
         )
         evaluation = _evaluation(plan.spec, config.eval_batch_size)
@@ -49,6 +58,8 @@ def build_step(config, plan, images_NHWC, labels_N):
         "accuracy_margin": head.accuracy_margin,
         "learning_rate": rate,
     }
+    if damaged is not None:
+        scalars["damaged"] = damaged
     return Step(train, scalars, global_step, *evaluation)
 
 
@@ -57,7 +68,11 @@ def _train(config, loss, rate, global_step):
     variables = tf.trainable_variables()
     pairs = list(zip(tf.gradients(loss, variables), variables))
     applied = apply_gradients(
-        pairs, rate, momentum=config.momentum, weight_decay=config.weight_decay
+        pairs,
+        rate,
+        kind=config.optimizer,
+        momentum=config.momentum,
+        weight_decay=config.weight_decay,
     )
     with tf.control_dependencies([applied] + tf.get_collection(tf.GraphKeys.UPDATE_OPS)):
         return tf.assign_add(global_step, 1).op

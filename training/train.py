@@ -4,12 +4,13 @@ import dataclasses
 import logging
 import os
 import platform
+import re
 import sys
 import time
 
 import numpy as np
 
-from data.pipeline import training_batches
+from data.pipeline import damage, training_batches
 from runtime import tf1
 from runtime.session import session_config
 from runtime.tf1 import tf
@@ -46,8 +47,20 @@ def train(config):
                 made.saver.restore(session, prefix)
             session.run(batches.initializer)
             observers = _hooks(config, plan, step, made, first, record)
-            last = train_loop(session, step, first, plan.total_steps, observers, stop)
+            try:
+                last = train_loop(session, step, first, plan.total_steps, observers, stop)
+            except tf.errors.InvalidArgumentError as error:
+                raise ValueError(_sentence(error)) from None
     return _say_end(config, plan, last, stop)
+
+
+def _sentence(error):
+    """What TensorFlow's error says to the user, if it is one of ours; else the error goes on."""
+    damaged = damage(error)
+    asserted = re.search(r"assertion failed: \[(.*?)\]", error.message, re.DOTALL)
+    if damaged is None and asserted is None:
+        raise error
+    return damaged or " ".join(asserted.group(1).split())
 
 
 def _resume_point(config):
@@ -70,9 +83,10 @@ def _batches(config, first):
         config.batch_size,
         config.seed,
         start_image=first * config.batch_size,
-        augment=config.augment,
+        augment=config.augmentation(),
         buffer_size=config.buffer_size,
         image_size=tuple(config.image_size),
+        on_error=config.on_error,
     )
     return tf.data.make_initializable_iterator(dataset)
 
@@ -93,6 +107,7 @@ def _hooks(config, plan, step, writer, first, record):
     return [
         hooks.Progress(plan.info_steps, first, plan.total_steps, config.batch_size),
         hooks.Guard(config.directory("ckpt")),
+        hooks.Damage(config.on_error, config.max_errors),
         hooks.Metrics(plan.info_steps, log, config.batch_size, plan.total_steps),
         summaries,
         validation,
