@@ -6,7 +6,7 @@ import json
 
 from evaluation import health
 from evaluation.charts import COLOURS, Series, line_chart, smoothed
-from evaluation.report_page import SYNTHETIC, percent
+from evaluation.page import SYNTHETIC, percent
 
 MISSING = "–"
 FOLDS = 10  # that the spread is over

@@ -10,9 +10,8 @@ import numpy as np
 
 import verification
 from data.eval_data_reader import read_pairs
+from evaluation.page import SYNTHETIC, data_uri, page, pair_item, write_page
 from evaluation.pairs import hardest_pairs
-from evaluation.report import write_page
-from evaluation.report_page import SYNTHETIC, data_uri, page
 
 SHOWN = 24  # hardest pairs of each kind
 WORST_PEOPLE = 20
@@ -134,19 +133,8 @@ def _gallery(title, pairs, result, encoded, accepted_P):
 
 def _item(pair, result, encoded, accepted_P):
     same = bool(result.issame_P[pair])
-    said = "false reject" if same else "false accept"
-    verdict = f'<span class="verdict">{said}</span>'
-    if accepted_P[pair] == same:
-        verdict = '<span class="fine">right</span>'
-    images = "".join(
-        f'<img src="{data_uri(encoded[2 * pair + side])}" alt="image {side + 1} of pair {pair}">'
-        for side in (0, 1)
-    )
-    cosine = 1.0 - result.distances_P[pair] / 2.0
-    return (
-        f'<li><div class="images">{images}</div><p>{verdict}, cosine {cosine:.3f}<br>'
-        f'<span class="fine">pair {pair}</span></p></li>'
-    )
+    images = encoded[2 * pair : 2 * pair + 2]
+    return pair_item(pair, images, same, accepted_P[pair] == same, result.distances_P[pair])
 
 
 def _people_section(people, encoded):

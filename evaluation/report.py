@@ -13,7 +13,8 @@ import dataclasses  # noqa: E402
 from typing import Optional, Tuple  # noqa: E402
 
 from evaluation.compare import compare_body  # noqa: E402
-from evaluation.report_page import page, run_body  # noqa: E402
+from evaluation.page import page, write_page  # noqa: E402
+from evaluation.report_page import run_body  # noqa: E402
 from evaluation.run_files import read_run  # noqa: E402
 from runtime.flags import flag, parse_flags  # noqa: E402
 from runtime.script import run  # noqa: E402
@@ -33,15 +34,6 @@ def write_comparison(run_paths, output="compare.html"):
     """Several runs' files -> one page that compares them. Returns its path."""
     runs = [read_run(path) for path in run_paths]
     return write_page(output, page(f"{len(runs)} runs compared", compare_body(runs)))
-
-
-def write_page(path, text):
-    """A reader never meets half a page."""
-    os.makedirs(os.path.dirname(os.path.abspath(path)), exist_ok=True)
-    with open(f"{path}.tmp", "w", encoding="utf-8") as stream:
-        stream.write(text)
-    os.replace(f"{path}.tmp", path)
-    return path
 
 
 @dataclasses.dataclass(frozen=True)

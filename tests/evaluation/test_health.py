@@ -1,0 +1,76 @@
+import math
+
+import pytest
+
+from evaluation import health
+from evaluation.run_files import Run
+from tests.evaluation.small import train_line, validation_line
+
+
+def run_of(train=(), lfw=()):
+    return Run("run", {}, list(train), {"lfw": list(lfw)} if lfw else {}, {})
+
+
+def found(run, question):
+    return [check for check in health.checks(run) if check.question == question]
+
+
+STEPS = range(10, 400, 10)
+RISING = [validation_line(0, 0.6), validation_line(100, 0.8), validation_line(200, 0.9)]
+
+
+def test_a_good_run_is_healthy():
+    run = run_of([train_line(step) for step in STEPS], RISING)
+    assert {check.level for check in health.checks(run)} == {health.OK}
+    assert health.verdict(health.checks(run)) == (health.OK, "Training is healthy")
+
+
+@pytest.mark.parametrize(
+    "change, level, words",
+    [
+        (
+            lambda i: dict(inference_loss=math.nan if i == 20 else 3.0 - i / 99),
+            health.BAD,
+            "not finite",
+        ),
+        (lambda i: dict(inference_loss=10.0 + i), health.BAD, "rises"),
+        (lambda i: dict(inference_loss=10.0), health.WATCH, "stands still"),
+    ],
+)
+def test_the_loss_is_watched(change, level, words):
+    run = run_of([train_line(step, **change(i)) for i, step in enumerate(STEPS)])
+    (check,) = found(run, "Loss")
+    assert check.level == level and words in check.answer
+
+
+def test_a_set_no_better_than_the_untrained_net_is_bad():
+    lines = [validation_line(0, 0.6), validation_line(100, 0.601)]
+    (check,) = found(run_of([], lines), "lfw")
+    assert check.level == health.BAD and "untrained" in check.answer
+
+
+def test_a_set_that_has_fallen_says_since_when():
+    (check,) = found(run_of([], RISING + [validation_line(300, 0.7)]), "lfw")
+    assert check.level == health.WATCH and "since step 200" in check.answer
+
+
+def test_embeddings_alike_for_everyone_are_bad():
+    line = validation_line(100, 0.8, impostor_cosine=0.97, genuine_cosine=0.98)
+    (check,) = found(run_of([], [validation_line(0, 0.6), line]), "Embeddings")
+    assert check.level == health.BAD
+
+
+def test_a_stuttering_input_is_watched():
+    rates = [100.0 if i % 3 else 20.0 for i in range(40)]
+    run = run_of([train_line(i + 1, images_per_second=rate) for i, rate in enumerate(rates)])
+    (check,) = found(run, "Throughput")
+    assert check.level == health.WATCH
+
+
+def test_nothing_logged_is_no_verdict():
+    assert health.verdict(health.checks(run_of())) == (health.WATCH, "Nothing to judge yet")
+
+
+def test_the_worst_comes_first():
+    run = run_of([train_line(step, inference_loss=5.0 + step) for step in STEPS], RISING)
+    assert health.checks(run)[0].question == "Loss"
