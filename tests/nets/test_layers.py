@@ -1,0 +1,190 @@
+"""Layers against NumPy, on the smallest shapes that can fail."""
+
+import dataclasses
+
+import numpy as np
+import pytest
+
+from nets.layers import Rules, conv, dense, dropout, norm, prelu, squeeze_excite
+from nets.lineages import LINEAGES
+from runtime.tf1 import tf
+from runtime.variables import decayed_variables
+
+ROW = LINEAGES["arcface_torch"]
+X = np.random.RandomState(3).standard_normal((4, 5, 6, 8)).astype(np.float32) * 2 + 1
+
+
+def _run(build, feed=X, assign=None):
+    """The outputs of build(x), with the variables in `assign` set by the end of their names."""
+    with tf.Graph().as_default(), tf.Session() as session:
+        x = tf.placeholder(tf.float32, [None] + list(feed.shape[1:]))
+        outputs = build(x)
+        session.run(tf.global_variables_initializer())
+        for variable in tf.global_variables():
+            for ending, value in (assign or {}).items():
+                if variable.op.name.endswith(ending):
+                    session.run(variable.initializer, {variable.initializer.inputs[1]: value})
+        return session.run(outputs, {x: feed})
+
+
+@pytest.mark.parametrize("size, stride, pad", [(3, 1, 1), (3, 2, 1), (1, 2, 0), (7, 2, 3)])
+def test_conv_pads_both_sides_alike(size, stride, pad):
+    kernel = np.random.RandomState(0).standard_normal((size, size, 8, 3)).astype(np.float32)
+    y = _run(lambda x: conv(x, 3, size, stride, Rules(ROW, True), "c"), assign={"W_conv2d": kernel})
+    padded = np.pad(X, [(0, 0), (pad, pad), (pad, pad), (0, 0)], "constant")
+    rows = (padded.shape[1] - size) // stride + 1
+    expected = [
+        np.einsum("nhwc,hwcf->nf", padded[:, i : i + size, :size], kernel)
+        for i in range(0, rows * stride, stride)
+    ]
+    np.testing.assert_allclose(y[:, :, 0], np.stack(expected, 1), atol=1e-3)
+
+
+def test_grouped_conv_equals_convolutions_of_each_group():
+    kernel = np.random.RandomState(0).standard_normal((3, 3, 2, 12)).astype(np.float32)
+
+    def both(x):
+        grouped = conv(x, 12, 3, 1, Rules(ROW, True), "c", groups=4)
+        parts = [
+            tf.nn.conv2d(x[..., 2 * g : 2 * g + 2], kernel[..., 3 * g : 3 * g + 3], 1, "SAME")
+            for g in range(4)
+        ]
+        return grouped, tf.concat(parts, 3), tf.gradients(grouped, x)[0]
+
+    grouped, expected, gradient = _run(both, assign={"W_conv2d": kernel})
+    np.testing.assert_allclose(grouped, expected, atol=1e-4)
+    assert gradient.shape == X.shape
+
+
+def test_batch_norm_follows_the_biased_or_unbiased_variance_as_the_lineage_does():
+    count = X.size // 8
+    for unbiased, scale in ((True, count / (count - 1.0)), (False, 1.0)):
+        row = dataclasses.replace(ROW, unbiased=unbiased)
+
+        def build(x, row=row):
+            y = norm(x, Rules(row, True), "bn")
+            with tf.control_dependencies(tf.get_collection(tf.GraphKeys.UPDATE_OPS)):
+                moving = [v.read_value() for v in tf.global_variables() if "moving" in v.op.name]
+            return [y] + moving
+
+        y, mean, variance = _run(build)
+        flat = X.reshape(-1, 8)
+        np.testing.assert_allclose(mean, 0.1 * flat.mean(0), rtol=1e-4)
+        np.testing.assert_allclose(variance, 0.9 + 0.1 * scale * flat.var(0), rtol=1e-5)
+        expected = (X - flat.mean(0)) / np.sqrt(flat.var(0) + 1e-5)
+        np.testing.assert_allclose(y, expected, atol=1e-4)
+
+
+def test_norm_adds_updates_only_when_training():
+    with tf.Graph().as_default():
+        x = tf.placeholder(tf.float32, [None, 4, 4, 3])
+        for kind in ("batch", "renorm", "group"):
+            norm(x, Rules(ROW, False), kind, kind)
+        assert not tf.get_collection(tf.GraphKeys.UPDATE_OPS)
+
+
+def test_synchronised_norm_equals_plain_when_there_is_one_rank():
+    def build(x):
+        plain = norm(x, Rules(ROW, True), "bn")
+        with tf.variable_scope(tf.get_variable_scope(), reuse=True):
+            same = norm(x, Rules(ROW, True, mean_over_ranks=tf.identity), "bn")
+        weights = tf.cast(tf.range(8), tf.float32)
+        return (
+            plain,
+            same,
+            tf.gradients(plain * plain * weights, x),
+            tf.gradients(same * same * weights, x),
+        )
+
+    plain, same, gradient, same_gradient = _run(build)
+    np.testing.assert_allclose(plain, same, atol=1e-5)
+    np.testing.assert_allclose(gradient, same_gradient, atol=1e-4)
+
+
+def test_group_norm_normalises_within_groups_of_an_image():
+    y = _run(lambda x: norm(x, Rules(ROW, True), "gn", "group"))  # 8 channels: 8 groups of one
+    np.testing.assert_allclose(y.mean((1, 2)), 0, atol=1e-5)
+    np.testing.assert_allclose(y.var((1, 2)), 1, atol=1e-3)
+
+
+def test_renorm_equals_batch_norm_in_its_first_step_and_then_leans_on_what_it_saw():
+    with tf.Graph().as_default(), tf.Session() as session:
+        x = tf.placeholder(tf.float32, [None, 5, 6, 8])
+        y = norm(x, Rules(ROW, True), "rn", "renorm")
+        updates = tf.get_collection(tf.GraphKeys.UPDATE_OPS)
+        session.run(tf.global_variables_initializer())
+        flat = X.reshape(-1, 8)
+        first = session.run([y, updates], {x: X})[0]
+        deviation = np.sqrt(flat.var(0) + 1e-5)
+        np.testing.assert_allclose(first, (X - flat.mean(0)) / deviation, atol=1e-4)
+        second = session.run(y, {x: 1.5 * X + 0.25})  # r and d inside their bounds undo the batch
+    mixed = 0.1 * flat.mean(0) + 0.9 * (1.5 * flat.mean(0) + 0.25)
+    mixed_deviation = 0.1 * deviation + 0.9 * np.sqrt(2.25 * flat.var(0) + 1e-5)
+    np.testing.assert_allclose(second, (1.5 * X + 0.25 - mixed) / mixed_deviation, atol=1e-3)
+
+
+def test_prelu_and_its_gradient_equal_the_definition():
+    alphas = np.linspace(-0.5, 1.5, 8).astype(np.float32)
+
+    def build(x):
+        y = prelu(x, Rules(ROW, True), "p")
+        with tf.variable_scope(tf.get_variable_scope(), reuse=True):
+            plain = prelu(x, Rules(ROW, False), "p")
+        sources = [x, tf.trainable_variables()[0]]
+        return [y, plain] + tf.gradients(y * y, sources) + tf.gradients(plain * plain, sources)
+
+    y, plain, dx, dalpha, plain_dx, plain_dalpha = _run(build, assign={"alphas": alphas})
+    np.testing.assert_allclose(y, np.where(X > 0, X, alphas * X), atol=1e-6)
+    np.testing.assert_allclose(y, plain, atol=1e-6)
+    np.testing.assert_allclose(dx, plain_dx, atol=1e-5)
+    np.testing.assert_allclose(dalpha, plain_dalpha, rtol=1e-4)
+
+
+def test_squeeze_excite_multiplies_channels_by_a_gate_below_one():
+    y = _run(lambda x: squeeze_excite(x, Rules(LINEAGES["insightface_mxnet"], True)))
+    ratio = y / X
+    np.testing.assert_allclose(ratio, ratio[:, :1, :1] * np.ones_like(X), rtol=1e-3)
+    assert (ratio > 0).all() and (ratio < 1).all()
+
+
+def test_dropout_repeats_itself_for_the_same_seed():
+    rules = Rules(ROW, True)
+    one, same, other = _run(
+        lambda x: [dropout(x, 0.4, rules, tf.constant(seed)) for seed in ([1, 2], [1, 2], [1, 3])]
+    )
+    assert np.array_equal(one, same) and not np.array_equal(one, other)
+    kept = one != 0
+    assert 0.45 < kept.mean() < 0.75
+    np.testing.assert_allclose(one[kept], X[kept] / 0.6, rtol=1e-5)
+
+
+def test_dropout_does_nothing_when_not_training():
+    assert np.array_equal(_run(lambda x: dropout(x, 0.4, Rules(ROW, False))), X)
+
+
+@pytest.mark.parametrize("dtype", [tf.bfloat16, tf.float16])
+def test_half_precision_stays_near_float32_and_keeps_float32_weights(dtype):
+    def build(x):
+        outputs = []
+        for compute in (tf.float32, dtype):
+            rules = Rules(ROW, True, compute)
+            with tf.variable_scope("net", reuse=tf.AUTO_REUSE):
+                y = conv(x, 8, 3, 2, rules, "c")
+                outputs.append(tf.cast(prelu(norm(y, rules, "bn"), rules, "p"), tf.float32))
+        gradient = tf.gradients(outputs[1], tf.trainable_variables())
+        assert all(v.dtype.base_dtype == tf.float32 for v in tf.global_variables())
+        return outputs + [tf.add_n([tf.reduce_sum(g) for g in gradient])]
+
+    exact, half, total = _run(build)
+    assert np.abs(exact - half).max() < 0.1 and np.isfinite(total)
+
+
+def test_layers_mark_what_their_lineage_decays():
+    with tf.Graph().as_default():
+        x = tf.placeholder(tf.float32, [None, 4, 4, 8])
+        rules = Rules(LINEAGES["insightface_tf"], True)
+        y = prelu(norm(conv(x, 8, 3, 1, rules, "c"), rules, "bn"), rules, "p")
+        y = squeeze_excite(y, rules)
+        norm(dense(y[:, 0, 0], 5, rules, "d"), rules, "last", gamma="frozen")
+        names = [variable.op.name for variable in decayed_variables()]
+    assert names == ["c/W_conv2d", "bn/gamma", "p/alphas", "d/W"]
