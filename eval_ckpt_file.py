@@ -22,7 +22,15 @@ from runtime.session import DEVICES
 from verification import plot_roc, roc_curve
 
 SHOWN_FAR = "0.001"
-HEADINGS = ("checkpoint", "set", "Accuracy", "Accuracy-Flip", "threshold", "TAR@FAR=1e-3")
+HEADINGS = (
+    "checkpoint",
+    "set",
+    "Accuracy",
+    "Accuracy-Flip",
+    "95 % interval",
+    "threshold",
+    "TAR@FAR=1e-3",
+)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -66,7 +74,7 @@ def main(argv=None):
     _make_directories(config)
     results = list(evaluate_all(config, prefixes, sets))
     rows = [row(prefix, result) for prefix, result in results]
-    print(table(rows))
+    print("\n".join(text for text in (table(rows), notes(rows)) if text))
     write_files(config, rows, results)
     for prefix, result in results if config.pairs_report else ():
         directory = os.path.join(config.pairs_report, os.path.basename(prefix))
@@ -168,9 +176,28 @@ def _cells(entry, best):
         entry["set"],
         f"{entry['accuracy']:.5f} +- {entry['accuracy_std']:.5f}",
         f"{entry['accuracy_flip']:.5f} +- {entry['accuracy_flip_std']:.5f}{mark}",
+        "{:.5f} to {:.5f}".format(*entry["accuracy_flip_interval"]),
         f"{entry['threshold']:.3f} (cosine {entry['cosine']:.3f})",
-        f"{entry['tar_at_far'][SHOWN_FAR]:.5f}",
+        f"{entry['tar_at_far'][SHOWN_FAR]:.5f}{_rough(entry)}",
     )
+
+
+def _rough(entry):
+    """Marks a rate that the set is too small for."""
+    return " ~" if entry["impostor"] * float(SHOWN_FAR) < 1 else ""
+
+
+def notes(rows):
+    """What the table's marks mean, and which sets are of drawn people."""
+    said = []
+    if len(rows) > len({entry["set"] for entry in rows}):
+        said.append("* the highest of its set")
+    if any(_rough(entry) for entry in rows):
+        said.append("~ fewer than 1,000 pairs of different people: one false accept is more")
+    drawn = list(dict.fromkeys(entry["set"] for entry in rows if entry["synthetic"]))
+    if drawn:
+        said.append(f"synthetic faces, which say nothing about real people: {', '.join(drawn)}")
+    return "\n".join(said)
 
 
 def _make_directories(config):

@@ -19,7 +19,6 @@ from runtime.flags import flag, parse_flags
 from runtime.script import run
 from verification import plot_roc
 
-DEVICES = ("cpu", "gpu")  # as runtime.session's, which would import TensorFlow
 PROTOCOLS = ("1:1", "1:N")
 AT_ONCE = 4096  # rows of an embeddings file
 
@@ -47,7 +46,7 @@ class IjbConfig:
     use_flip: bool = flag(True, "F: the mirror image is added", "templates")
     all_modes: bool = flag(False, "all eight of N, D and F, in one pass", "templates")
 
-    device: str = flag("cpu", "where the net runs:", "running", choices=DEVICES)
+    device: str = flag("cpu", "where the net runs, as eval_ckpt_file.py", "running")
     batch_size: int = flag(64, "images a run of the graph", "running", low=1)
     workers: int = flag(4, "threads that read and align images", "running", low=1)
 
@@ -77,11 +76,13 @@ class IjbConfig:
 
 def main(argv=None):
     config = parse_flags(IjbConfig, argv, description=__doc__.splitlines()[0])
+    embedder = open_checkpoint(config) if config.ckpt_file else None
     images = ijb_lists.read_images(config.data_path, config.subset)
     questions = read_questions(config, images)
     for path in (config.json, config.csv, config.plot):
         os.makedirs(os.path.dirname(os.path.abspath(path or ".")), exist_ok=True)
-    templates = sum_templates(config, images)
+    batches = from_checkpoint(config, images, embedder) if embedder else from_files(config, images)
+    templates = sum_templates(config, images, batches)
     results = {mode: judge(templates.unit(mode), questions) for mode in config.modes}
     print(table(config.subset, results))
     write_files(config, results, templates, questions)
@@ -109,8 +110,9 @@ def judge(templates_MD, questions):
     return figures
 
 
-def sum_templates(config, images):
-    """Every image's embedding, from a file or the net, into the sums of its template."""
+def sum_templates(config, images, batches):
+    """Every image's embeddings, (plain, mirrored) batches in the lists' order, into the sums of
+    its template."""
     templates = ijb.Templates(
         images.template_N,
         images.weight_N,
@@ -118,9 +120,8 @@ def sum_templates(config, images):
         len(images.template_ids),
         config.modes,
     )
-    source = from_files if config.embeddings else from_checkpoint
     with tqdm(total=len(images.names), unit="image", disable=None) as bar:
-        for plain_BD, mirrored_BD in source(config, images):
+        for plain_BD, mirrored_BD in batches:
             templates.add(plain_BD, mirrored_BD)
             bar.update(len(plain_BD))
     return templates
@@ -150,13 +151,20 @@ def _open_rows(path, count):
     return array
 
 
-def from_checkpoint(config, images):
+def open_checkpoint(config):
+    """The Embedder of --ckpt_file; a checkpoint or device that is not there ends here."""
+    from evaluation.embedder import Embedder  # TensorFlow is not needed for --embeddings
+
+    return Embedder(config.ckpt_file, config.device, config.batch_size)
+
+
+def from_checkpoint(config, images, embedder):
     """(plain, mirrored) of the net, a batch at a time; images are read and aligned ahead."""
-    from evaluation.embedder import Embedder, ahead, filled  # not needed for --embeddings
+    from evaluation.embedder import ahead, filled
 
     directory = ijb_lists.image_directory(config.data_path, config.subset)
     check_files(directory, images.names)
-    with Embedder(config.ckpt_file, config.device, config.batch_size) as embedder:
+    with embedder:
         keep = _keeper(config, len(images.names), embedder.spec.embedding_size)
 
         def load(start):

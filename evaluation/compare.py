@@ -2,11 +2,10 @@
 
 import dataclasses
 import html
-import json
 
 from evaluation import health
 from evaluation.charts import COLOURS, Series, line_chart, smoothed
-from evaluation.page import SYNTHETIC, percent
+from evaluation.page import SYNTHETIC, percent, value_text
 
 MISSING = "–"
 FOLDS = 10  # that the spread is over
@@ -59,12 +58,16 @@ def _ranking(runs, names, shared):
     spread = sum(ranked[0].best_line(name)["accuracy_flip_std"] for name in shared) / len(shared)
     leader = names[ranked[0].path]
     lede = (
-        f"Mean Accuracy-Flip over {_listed(shared)}, which all {len(runs)} runs validate on: "
+        f"Mean Accuracy-Flip over {_listed(shared)}, which {_all(runs)} validate on: "
         f"{percent(best)} % for {leader}, then {percent(second)} % for {names[ranked[1].path]}."
     )
     if best - second < spread / FOLDS**0.5:
         return "No clear winner", f"{lede} The lead is within what other folds would give."
     return f"{leader} is ahead", lede
+
+
+def _all(runs):
+    return "both runs" if len(runs) == 2 else f"all {len(runs)} runs"
 
 
 def _mean(run, sets):
@@ -94,7 +97,8 @@ def _row(run, name, sets, best):
     rates = sorted(line["images_per_second"] for line in run.train if "images_per_second" in line)
     speed = f"{rates[len(rates) // 2]:,.0f}" if rates else MISSING
     return (
-        f'<tr><th>{html.escape(name)}</th><td class="{level}">{html.escape(sentence)}</td>{cells}'
+        f"<tr><th>{html.escape(name)}</th>"
+        f'<td class="state {level}">{html.escape(sentence)}</td>{cells}'
         f'<td class="number">{speed}</td><td class="number">{run.last_step:,}</td></tr>'
     )
 
@@ -161,7 +165,7 @@ def differences(runs):
     """(what, its value in each run as text) of whatever is not the same in all, paths apart."""
     flat = [
         {
-            f"{section}.{key}": json.dumps(value, sort_keys=True)
+            f"{section}.{key}": value_text(value)
             for section in ("net", "training", "dataset", "environment")
             for key, value in run.section(section).items()
             if key not in HIDDEN

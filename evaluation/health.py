@@ -10,6 +10,8 @@ Check = collections.namedtuple("Check", "level question answer")
 SAME_FOR_ALL = 0.9  # mean cosine of different people above which a net tells nobody apart
 SLOW = 0.5  # of the median throughput
 EDGE = 10  # lines compared at each end
+SURE_LINES = 40  # of the log before a rising loss is a fault
+SURE_VALIDATIONS = 3  # before a set that does not rise is one
 
 
 def checks(run):
@@ -46,7 +48,8 @@ def _loss(run):
     first, last = statistics.median(values[:edge]), statistics.median(values[-edge:])
     said = f"from {first:.3g} to {last:.3g}"
     if last > 1.05 * first:
-        return Check(BAD, "Loss", f"rises, {said}. Lower --lr or raise --warmup.")
+        level = BAD if len(values) >= SURE_LINES else WATCH  # while warming up it may
+        return Check(level, "Loss", f"rises, {said}. Lower --lr or raise --warmup.")
     if last > 0.98 * first:
         return Check(WATCH, "Loss", f"stands still, {said}.")
     return Check(OK, "Loss", f"falls, {said}.")
@@ -71,13 +74,15 @@ def _sets(run):
         best = max(trained, key=lambda line: line["accuracy_flip"])
         last = trained[-1]
         start = lines[0]["accuracy_flip"] if lines[0]["step"] == 0 else None
-        yield _set(name, best, last, start)
+        yield _set(name, best, last, start, sure=len(trained) >= SURE_VALIDATIONS)
 
 
-def _set(name, best, last, start):
+def _set(name, best, last, start, sure):
     gain = 100 * (best["accuracy_flip"] - (0.5 if start is None else start))
     noise = best.get("accuracy_flip_std", 0.0)
     before = "chance" if start is None else "the untrained net"
+    if gain < 1.0 and not sure:
+        return Check(WATCH, name, f"is {gain:+.1f} points from {before}, so early no surprise.")
     if gain < 1.0:
         answer = f"is {gain:+.1f} points from {before}. Check labels, alignment and RGB order."
         return Check(BAD, name, answer)

@@ -2,6 +2,7 @@
 
 import base64
 import html
+import json
 import os
 
 from evaluation.charts import COLOURS
@@ -40,6 +41,17 @@ def colour_of(names, name):
 
 def percent(value, digits=2):
     return f"{100 * value:.{digits}f}"
+
+
+def value_text(value):
+    """A value of a configuration as a person writes it."""
+    if value is None:
+        return "–"
+    if isinstance(value, (list, tuple)):
+        return ", ".join(map(value_text, value))
+    if isinstance(value, float):
+        return f"{value:.10g}"
+    return json.dumps(value, sort_keys=True) if isinstance(value, (dict, bool)) else str(value)
 
 
 def data_uri(image):

@@ -141,6 +141,8 @@ def _people_section(people, encoded):
     worst = [row for row in people if row["false_accepts"] + row["false_rejects"]][:WORST_PEOPLE]
     if not worst:
         return ""
+    if worst[0]["false_accepts"] + worst[0]["false_rejects"] == 1:
+        return "<section><h2>People</h2><p>Nobody is mistaken more than once.</p></section>"
     rows = "".join(
         f'<tr><td><img width="56" height="56" src="{data_uri(encoded[row["first_image"]])}" '
         f'alt="person {row["person"]}"></td><th>{row["person"]}</th>'
@@ -158,7 +160,7 @@ def _people_section(people, encoded):
     return (
         "<section><h2>People most often mistaken</h2><p>The set names nobody: images of a genuine "
         "pair, and equal images, are taken for one person.</p>"
-        f'<div class="scroll"><table><thead><tr><th></th><th>person</th>{heads}</tr></thead>'
+        f'<div class="scroll people"><table><thead><tr><th></th><th>person</th>{heads}</tr></thead>'
         f"<tbody>{rows}</tbody></table></div></section>"
     )
 

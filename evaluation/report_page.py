@@ -1,12 +1,11 @@
 """A Run -> the HTML of its report: the result and its health first, what was run last."""
 
 import html
-import json
 import time
 
 from evaluation import health, report_sections
 from evaluation.charts import Scale, spell
-from evaluation.page import SYNTHETIC, colour_of, percent
+from evaluation.page import SYNTHETIC, colour_of, percent, value_text
 
 SCALE_MARKS = (0.5, 0.8, 0.9, 0.95, 0.98, 0.99, 0.995, 0.998, 0.999, 0.9999)
 SCALE_LABELS = 5
@@ -177,18 +176,10 @@ def _facts(run):
 
 def _terms(facts):
     rows = "".join(
-        f"<div><dt>{html.escape(str(name))}</dt><dd>{html.escape(_value(value))}</dd></div>"
+        f"<div><dt>{html.escape(str(name))}</dt><dd>{html.escape(value_text(value))}</dd></div>"
         for name, value in sorted(facts.items())
     )
     return f"<dl>{rows}</dl>"
-
-
-def _value(value):
-    if value is None:
-        return "–"
-    if isinstance(value, (list, tuple)):
-        return ", ".join(map(_value, value))
-    return json.dumps(value) if isinstance(value, (dict, bool)) else str(value)
 
 
 def _footer(run):

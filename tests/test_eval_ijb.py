@@ -74,11 +74,14 @@ def test_a_missing_image_is_named_before_the_net_runs(release):
         (["--embeddings", "PLAIN"], "--use_flip needs --mirrored"),
         (["--embeddings", "PLAIN", "--mirrored", "SHORT"], "the lists name 41 images"),
         (["--ckpt_file", "x", "--protocols", "2:2"], "2:2 is not known"),
-        (["--ckpt_file", "x", "--subset", "IJBB"], "ijbb_name_5pts_score.txt is not there"),
+        (["--ckpt_file", "x"], "x names no checkpoint"),
+        (["--ckpt_file", "CKPT", "--device", "tpu"], "--device tpu"),
+        (["--ckpt_file", "CKPT", "--subset", "IJBB"], "ijbb_name_5pts_score.txt is not there"),
     ],
 )
 def test_refuses_in_one_sentence(release, flags, words):
     np.save(str(release / "short.npy"), np.ones((40, 5), np.float32))
     real = {"PLAIN": str(release / "plain.npy"), "SHORT": str(release / "short.npy")}
+    real["CKPT"] = small.prefix()
     with pytest.raises(ValueError, match=words):
         eval_ijb.main(["--data_path", str(release)] + [real.get(flag, flag) for flag in flags])

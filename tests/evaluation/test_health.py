@@ -15,7 +15,7 @@ def found(run, question):
     return [check for check in health.checks(run) if check.question == question]
 
 
-STEPS = range(10, 400, 10)
+STEPS = range(10, 500, 10)
 RISING = [validation_line(0, 0.6), validation_line(100, 0.8), validation_line(200, 0.9)]
 
 
@@ -44,9 +44,11 @@ def test_the_loss_is_watched(change, level, words):
 
 
 def test_a_set_no_better_than_the_untrained_net_is_bad():
-    lines = [validation_line(0, 0.6), validation_line(100, 0.601)]
+    lines = [validation_line(step, 0.6 + step / 1e6) for step in (0, 100, 200, 300)]
     (check,) = found(run_of([], lines), "lfw")
     assert check.level == health.BAD and "untrained" in check.answer
+    (early,) = found(run_of([], lines[:2]), "lfw")
+    assert early.level == health.WATCH
 
 
 def test_a_set_that_has_fallen_says_since_when():

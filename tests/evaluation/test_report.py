@@ -118,7 +118,7 @@ def test_several_runs_are_compared_on_the_sets_they_share(tmp_path, capsys):
     report.main(runs + ["--output", output])
     assert capsys.readouterr().out.strip() == output
     text = text_of(output)
-    assert "two is ahead." in text and "over lfw, which all 2 runs" in text
+    assert "two is ahead." in text and "over lfw, which both runs" in text
     loaded = [read_run(path) for path in runs]
     assert sets_of(loaded) == (["lfw", "cfp_fp"], ["lfw"])
     assert dict(differences(loaded))["training.lr"] == ["0.1", "0.2"]
@@ -196,7 +196,8 @@ def test_chromium_shows_a_report_on_a_phone_and_a_desk(tmp_path):
     text = text_of(report.write_report(whole_run(tmp_path / "demo")))
     text = text.replace("<meta charset", POLICY + "<meta charset", 1)  # a request is an error
     frames = "".join(
-        f'<iframe style="border:0;width:{width}px;height:900px" srcdoc="{html.escape(text)}"></iframe>'
+        f'<iframe style="border:0;width:{width}px;height:900px" '
+        f'srcdoc="{html.escape(text)}"></iframe>'
         for width in (390, 1440)
     )
     page = tmp_path / "both.html"
