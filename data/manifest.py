@@ -4,6 +4,7 @@ Nobody types --num_output: it is read here. Shards without a dataset.json (the o
 `tran.tfrecords`) are counted once, and the count is kept beside them where that may be written.
 """
 
+import contextlib
 import dataclasses
 import fnmatch
 import io
@@ -15,6 +16,7 @@ from typing import Optional, Tuple
 from data.shards import count_shard
 
 FILE = "dataset.json"
+COUNT = "counted.json"  # the count of shards that have no dataset.json
 UNFINISHED = "conversion.json"  # lies in a directory that a conversion is still writing
 PATTERN = "*.tfrecords*"
 FORMAT = 1
@@ -83,9 +85,9 @@ def read_manifest(path, files=LocalFiles):
     return _counted(path, shards, files)
 
 
-def write_manifest(directory, manifest):
+def write_manifest(directory, manifest, name=FILE):
     """Writes dataset.json, whole or not at all."""
-    path = os.path.join(directory, FILE)
+    path = os.path.join(directory, name)
     content = dict(format=FORMAT, **dataclasses.asdict(manifest))
     content["shards"] = [{"name": name, "images": count} for name, count in manifest.shards]
     with open(path + ".incomplete", "w", encoding="utf-8") as stream:
@@ -146,13 +148,34 @@ def _counted(directory, names, files):
             f"{directory} has no {FILE}, and only local shards can be counted; copy the {FILE} of "
             "the conversion beside them."
         )
-    logging.info("%s has no %s: counting its images once.", directory or ".", FILE)
+    directory = directory or "."
+    sizes = tuple(os.path.getsize(os.path.join(directory, name)) for name in names)
+    kept = _kept_count(directory, tuple(names), sizes)
+    if kept is not None:
+        return kept
+    logging.info("%s has no %s: counting its images once.", directory, FILE)
     counts = [count_shard(os.path.join(directory, name)) for name in names]
     manifest = Manifest(
         images=sum(count.images for count in counts),
         identities=1 + max(count.largest_label for count in counts),
         shards=tuple((name, count.images) for name, count in zip(names, counts)),
-        shard_bytes=tuple(os.path.getsize(os.path.join(directory, name)) for name in names),
+        shard_bytes=sizes,
         source=names[0] if len(names) == 1 else os.path.basename(os.path.abspath(directory)),
     )
+    with contextlib.suppress(OSError):  # where it may not be written, it is counted again
+        write_manifest(directory, manifest, COUNT)
     return manifest
+
+
+def _kept_count(directory, names, sizes):
+    """An earlier count of exactly these files, or None."""
+    path = os.path.join(directory, COUNT)
+    if not os.path.exists(path):
+        return None
+    try:
+        with open(path, encoding="utf-8") as stream:
+            kept = _parse(json.load(stream))
+    except (OSError, ValueError, KeyError, TypeError, AttributeError):
+        return None
+    same = tuple(name for name, _ in kept.shards) == names and kept.shard_bytes == sizes
+    return kept if same else None

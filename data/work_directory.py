@@ -46,8 +46,8 @@ def work_directory(target, needed):
     needed: bytes that will be written at most. An error leaves nothing behind; Ctrl-C and a kill
     leave what the next run may go on with."""
     work = target + SUFFIX
-    _check_space(work, needed)
     os.makedirs(work, exist_ok=True)
+    _check_space(work, needed)
     with open(os.path.join(work, LOCK), "w") as lock:
         try:
             fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
@@ -99,14 +99,14 @@ def clear(work):
 
 
 def _check_space(work, needed):
-    parent = os.path.dirname(os.path.abspath(work))
-    os.makedirs(parent, exist_ok=True)
-    held = sum(entry.stat().st_size for entry in os.scandir(work)) if os.path.isdir(work) else 0
-    free = shutil.disk_usage(parent).free
+    held = sum(entry.stat().st_size for entry in os.scandir(work))
+    free = shutil.disk_usage(work).free
     if free + held < needed:
+        if not os.listdir(work):
+            os.rmdir(work)
         raise ValueError(
-            f"{parent} has {_size(free)} free, and up to {_size(needed)} are needed; make room or "
-            "choose another disk."
+            f"{os.path.dirname(work)} has {_size(free)} free, and up to {_size(needed)} are "
+            "needed; make room or choose another disk."
         )
 
 
