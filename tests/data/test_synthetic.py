@@ -7,7 +7,7 @@ import os
 import numpy as np
 import pytest
 
-from data import recordio, synthetic, synthetic_faces, synthetic_head
+from data import recordio, synthetic, synthetic_faces, synthetic_head, synthetic_view
 from data.eval_data_reader import decode_images, read_pairs
 
 SMALL = ["--identities", "3", "--images_per_identity", "2", "--eval_pairs", "20"]
@@ -167,5 +167,5 @@ def test_every_style_can_be_photographed(style, occluder):
 
 
 def test_positive_yaw_turns_the_nose_to_the_right():
-    rotation = synthetic_faces._rotation(90.0, 0.0, 0.0)
+    rotation = synthetic_view.rotation_of(90.0, 0.0, 0.0)
     np.testing.assert_allclose(rotation @ [0.0, 0.0, 1.0], [1.0, 0.0, 0.0], atol=1e-6)
