@@ -25,9 +25,11 @@ def unit_rows(embeddings_ND):
 def centre_cosines(units_ND, centres, rows_R=None):
     """units_ND: float32 [N, D] of length 1; centres: a resource variable [K, D]; rows_R: integers
     in [0, K), none twice, or None for all -> cosines float32 [N, R].
-    The gradient with respect to `centres` is a RowGradient, so an IndexedSlices of unique rows."""
+    The gradient with respect to `centres` is a RowGradient, so an IndexedSlices of unique rows.
+    Ask for it and for that of the embeddings in one tf.gradients: two do everything twice."""
     if rows_R is None:
         rows_R = tf.range(centres.shape.as_list()[0])
+    readers = []
 
     @tf.custom_gradient
     def cosines(units_ND, handle):
@@ -37,10 +39,11 @@ def centre_cosines(units_ND, centres, rows_R=None):
         def gradient(slope_NR):
             slope_RN = tf.transpose(slope_NR) * inverse_R[:, None]
             toward_ND = _backwards(slope_RN, handle, rows_R, units_ND)
+            readers.append(toward_ND)
+            with tf.control_dependencies(readers):  # an update writes by these rows: after them
+                written_R = tf.identity(rows_R)
             pull_R = tf.reduce_sum(slope_NR * cosine_NR, axis=0) * tf.square(inverse_R)
-            with tf.control_dependencies([toward_ND]):  # which reads what an update will write
-                pull_R = tf.identity(pull_R)
-            return toward_ND, RowGradient(centres, rows_R, slope_RN, units_ND, pull_R)
+            return toward_ND, RowGradient(centres, written_R, slope_RN, units_ND, pull_R)
 
         return cosine_NR, gradient
 
@@ -53,7 +56,6 @@ class RowGradient(tf.IndexedSlices):
 
     def __init__(self, centres, rows_R, slope_RN, units_ND, pull_R):
         self._factors = slope_RN, units_ND, pull_R
-        self.ready = pull_R.op  # what an update of `centres` in place has to wait for
         values_RD = self._of(slope_RN, pull_R, _read(centres.handle, rows_R))
         super().__init__(values_RD, rows_R, tf.constant(centres.shape.as_list()))
 
@@ -67,9 +69,10 @@ class RowGradient(tf.IndexedSlices):
         return tf.matmul(slope_BN, self._factors[1]) - weights_BD * pull_B[:, None]
 
 
-def in_blocks(body, count, state, block=BLOCK_ROWS):
+def in_blocks(body, count, state, block=None):
     """state = body(start, stop, index, *state) over [start, stop) of [0, count), in order, one at
     a time. state: a tuple of tensors or TensorArrays; the last is returned."""
+    block = block or BLOCK_ROWS
     if count <= block:
         return body(0, count, 0, *state)
     blocks = -(-count // block)
@@ -87,7 +90,7 @@ def in_blocks(body, count, state, block=BLOCK_ROWS):
     )[1:]
 
 
-def for_blocks(body, count, block=BLOCK_ROWS):
+def for_blocks(body, count, block=None):
     """One op that runs the operations body(start, stop, index) over [0, count), in order."""
 
     def turn(start, stop, index, done):

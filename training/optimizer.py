@@ -1,33 +1,105 @@
-"""Gradients -> variables: momentum and L2 decay, in place, and on the rows that were read alone."""
+"""Gradients -> variables: the rules of the update, in place, and on the rows that were read alone.
+
+R rows of a variable that a gradient names, B of them in a block, D numbers in a row.
+"""
+
+import collections
 
 from losses.centre_cosines import RowGradient, for_blocks, in_blocks
 from runtime.tf1 import tf
 from runtime.variables import decayed_variables
 
-OPTIMIZERS = ("momentum", "nesterov")
 SUM_BLOCK = 1 << 14  # rows of a variable that decay_loss squares at a time
+BETA1, BETA2, EPSILON = 0.9, 0.999, 1e-8  # of AdamW, arXiv:1711.05101, as PyTorch
+TRUST = 0.001  # of LARS, arXiv:1708.03888
+
+# slots: the names of a variable's own state. move: (weights, gradient, slots, Rates, decay) ->
+# (weights, slots) of the same shape, all of the variable or rows of it.
+Rule = collections.namedtuple("Rule", "slots move")
+# rate: the step's learning rate; momentum; corrections: 1 - BETA1^t, 1 - BETA2^t at AdamW's step t.
+Rates = collections.namedtuple("Rates", "rate momentum corrections")
 
 
-def apply_gradients(pairs, learning_rate, kind="momentum", momentum=0.9, weight_decay=0.0):
+def _momentum(weights, gradient, slots, rates, decay):
+    speed = rates.momentum * slots[0] + gradient + decay * weights
+    return weights - rates.rate * speed, [speed]
+
+
+def _nesterov(weights, gradient, slots, rates, decay):
+    pull = gradient + decay * weights
+    speed = rates.momentum * slots[0] + pull
+    return weights - rates.rate * (pull + rates.momentum * speed), [speed]
+
+
+def _adamw(weights, gradient, slots, rates, decay):
+    mean = BETA1 * slots[0] + (1.0 - BETA1) * gradient
+    square = BETA2 * slots[1] + (1.0 - BETA2) * tf.square(gradient)
+    size = tf.sqrt(square / rates.corrections[1]) + EPSILON
+    step = mean / rates.corrections[0] / size
+    return weights - rates.rate * (step + decay * weights), [mean, square]
+
+
+RULES = {
+    "momentum": Rule(("Momentum",), _momentum),
+    "nesterov": Rule(("Momentum",), _nesterov),
+    "adamw": Rule(("Adam", "Adam_1"), _adamw),
+    "lars": Rule(("Momentum",), _momentum),
+}
+OPTIMIZERS = tuple(RULES)
+
+
+def apply_gradients(
+    pairs, learning_rate, kind="momentum", momentum=0.9, weight_decay=0.0, rate_factor=None
+):
     """One op that moves every variable of [(gradient, variable)]; a gradient of None is left out.
+
     momentum: m <- momentum * m + g + weight_decay * w; w <- w - learning_rate * m, as PyTorch's
-    SGD; nesterov: w <- w - learning_rate * (momentum * m + g + weight_decay * w). Only the
-    variables in runtime.variables.decayed_variables() decay. Slots are named <variable>/Momentum.
+    SGD; nesterov: w <- w - learning_rate * (momentum * m + g + weight_decay * w). adamw: its
+    decay is w <- w - learning_rate * weight_decay * w, beside the gradient. lars: momentum at
+    TRUST * |w| / (|g| + weight_decay * |w|) of the rate, for the variables that decay.
+    Only the variables in runtime.variables.decayed_variables() decay. State is named
+    <variable>/Momentum, as in the original's checkpoints (AdamW's: Adam, Adam_1, Adam_steps).
 
     IndexedSlices must not name a row twice: its rows are read, decayed and written alone, a block
-    at a time. The rows that it does not name stay where they are and keep their momentum."""
-    if kind not in OPTIMIZERS:
-        raise ValueError(f"--optimizer {kind} is not known; choose one of {', '.join(OPTIMIZERS)}.")
-    rate = tf.cast(learning_rate, tf.float32)
+    at a time. The rows that it does not name stay where they are, and so does their state.
+    rate_factor: variable -> the factor on its learning rate; by default 1 for all."""
+    pairs = [(gradient, variable) for gradient, variable in pairs if gradient is not None]
+    make_slots([variable for _, variable in pairs], kind)
     decays = {id(variable) for variable in decayed_variables()}
+    rates = Rates(tf.cast(learning_rate, tf.float32), momentum, None)
     moved = []
     for gradient, variable in pairs:
-        if gradient is None:
-            continue
-        move = _move_rows if isinstance(gradient, tf.IndexedSlices) else _move_all
         decay = weight_decay if id(variable) in decays else 0.0
-        moved.append(move(variable, gradient, rate, momentum, decay, kind == "nesterov"))
+        own = rates
+        if rate_factor is not None:
+            own = own._replace(rate=own.rate * rate_factor(variable))
+        if kind == "lars" and decay:
+            own = own._replace(rate=own.rate * _trust(variable, gradient, decay))
+        if kind == "adamw":
+            own = rates._replace(corrections=_corrections(tf.assign_add(_steps(variable), 1)))
+        move = _move_rows if isinstance(gradient, tf.IndexedSlices) else _move_all
+        moved.append(move(variable, gradient, kind, own, decay))
     return tf.group(*moved)
+
+
+def make_slots(variables, kind="momentum"):
+    """Makes the state that apply_gradients will use: where that is in a branch of tf.cond, its
+    state has to be made before, outside."""
+    if kind not in RULES:
+        raise ValueError(f"--optimizer {kind} is not known; choose one of {', '.join(OPTIMIZERS)}.")
+    slots = [slot(variable, name) for variable in variables for name in RULES[kind].slots]
+    return slots + [_steps(variable) for variable in variables if kind == "adamw"]
+
+
+def slot(variable, name="Momentum"):
+    """The variable of zeros beside `variable`, named <variable>/<name> wherever it is made."""
+
+    def zeros():
+        # A folded constant would share its memory with the slot, and the first write to a row
+        # would copy the whole of it.
+        return tf.fill(variable.shape, tf.placeholder_with_default(0.0, []))
+
+    return _rooted(f"{variable.op.name}/{name}", zeros)
 
 
 def decay_loss(variables, weight_decay):
@@ -47,57 +119,81 @@ def _half_square(variable):
     return in_blocks(body, count, (tf.zeros([]),), block=SUM_BLOCK)[0]
 
 
-def _move_all(variable, gradient, rate, momentum, decay, nesterov):
-    if decay:
-        gradient += decay * variable
+def _move_all(variable, gradient, kind, rates, decay):
+    if kind == "adamw":
+        slots = [slot(variable, name) for name in RULES[kind].slots]
+        weights, states = _adamw(variable.value(), gradient, slots, rates, decay)
+        with tf.control_dependencies([weights] + states):
+            pairs = zip([variable] + slots, [weights] + states)
+            return tf.group(*[tf.assign(target, value) for target, value in pairs])
     return tf.raw_ops.ResourceApplyMomentum(
         var=variable.handle,
-        accum=momentum_of(variable).handle,
-        lr=rate,
-        grad=gradient,
-        momentum=momentum,
-        use_nesterov=nesterov,
+        accum=slot(variable).handle,
+        lr=rates.rate,
+        grad=gradient + decay * variable if decay else gradient,
+        momentum=rates.momentum,
+        use_nesterov=kind == "nesterov",
     )
 
 
-def _move_rows(variable, gradient, rate, momentum, decay, nesterov):
+def _move_rows(variable, gradient, kind, rates, decay):
     """By gather and scatter: ResourceSparseApplyMomentum does it in one thread, and on no GPU."""
-    slot, rows_R = momentum_of(variable), gradient.indices
-    in_place = isinstance(gradient, RowGradient)
+    slots, rows_R = [slot(variable, name) for name in RULES[kind].slots], gradient.indices
 
-    def body(start, stop, index):
+    def body(start, stop, _):
         rows_B = rows_R[start:stop]
-        weights_BD, speeds_BD = tf.gather(variable, rows_B), tf.gather(slot, rows_B)
-        pull_BD = gradient.block(start, weights_BD) if in_place else gradient.values[start:stop]
-        pull_BD += decay * weights_BD
-        speeds_BD = momentum * speeds_BD + pull_BD
-        step_BD = pull_BD + momentum * speeds_BD if nesterov else speeds_BD
+        weights_BD = tf.gather(variable, rows_B)
+        pull_BD = _pull(gradient, start, stop, weights_BD)
+        states = [tf.gather(one, rows_B) for one in slots]
+        weights_BD, states = RULES[kind].move(weights_BD, pull_BD, states, rates, decay)
         return [
-            _write(slot, rows_B, speeds_BD),
-            _write(variable, rows_B, weights_BD - rate * step_BD),
+            tf.raw_ops.ResourceScatterUpdate(resource=one.handle, indices=rows_B, updates=value)
+            for one, value in zip([variable] + slots, [weights_BD] + states)
         ]
 
-    with tf.control_dependencies([gradient.ready] if in_place else [gradient.values]):
-        return for_blocks(body, rows_R.shape.as_list()[0])
+    return for_blocks(body, rows_R.shape.as_list()[0])
 
 
-def _write(variable, rows_B, values_BD):
-    return tf.raw_ops.ResourceScatterUpdate(
-        resource=variable.handle, indices=rows_B, updates=values_BD
-    )
+def _pull(gradient, start, stop, weights_BD):
+    """The rows [start, stop) of an IndexedSlices; a RowGradient makes them where they are used."""
+    if isinstance(gradient, RowGradient):
+        return gradient.block(start, weights_BD)
+    return gradient.values[start:stop]
 
 
-def momentum_of(variable):
-    """The variable of zeros beside `variable`, named <variable>/Momentum wherever it is made."""
+def _trust(variable, gradient, decay):
+    """The share of the rate that LARS gives to a variable, or to the rows of it that are read."""
+    if not isinstance(gradient, tf.IndexedSlices):
+        weight, pull = tf.nn.l2_loss(variable), tf.nn.l2_loss(gradient)
+    else:
 
-    def zeros():
-        # A folded constant would share its memory with the slot, and the first write to a row
-        # would copy the whole of it.
-        return tf.fill(variable.shape, tf.placeholder_with_default(0.0, []))
+        def body(start, stop, _, weight, pull):
+            weights_BD = tf.gather(variable, gradient.indices[start:stop])
+            pull_BD = _pull(gradient, start, stop, weights_BD)
+            return weight + tf.nn.l2_loss(weights_BD), pull + tf.nn.l2_loss(pull_BD)
 
-    with tf.variable_scope(
-        tf.VariableScope(reuse=tf.AUTO_REUSE), auxiliary_name_scope=False
-    ), tf.name_scope(None):
-        return tf.get_variable(
-            f"{variable.op.name}/Momentum", initializer=zeros, trainable=False, dtype=tf.float32
-        )
+        count = gradient.indices.shape.as_list()[0]
+        weight, pull = in_blocks(body, count, (tf.zeros([]), tf.zeros([])))
+    weight, pull = tf.sqrt(2.0 * weight), tf.sqrt(2.0 * pull)
+    ratio = TRUST * weight / (pull + decay * weight + EPSILON)
+    return tf.where(tf.logical_and(weight > 0.0, pull > 0.0), ratio, tf.ones_like(ratio))
+
+
+def _steps(variable):
+    """How many steps AdamW has made with `variable`, which may have been frozen for some."""
+    return _rooted(f"{variable.op.name}/Adam_steps", lambda: tf.zeros([], tf.int64), tf.int64)
+
+
+def _corrections(steps):
+    """1 - BETA1^steps and 1 - BETA2^steps, from float64: float32 loses four digits."""
+    steps = tf.cast(steps, tf.float64)
+    return [
+        tf.cast(1.0 - tf.pow(tf.constant(b, tf.float64), steps), tf.float32) for b in (BETA1, BETA2)
+    ]
+
+
+def _rooted(name, initializer, dtype=tf.float32):
+    """The variable of that whole name, in whatever scope this is called."""
+    scope = tf.variable_scope(tf.VariableScope(reuse=tf.AUTO_REUSE), auxiliary_name_scope=False)
+    with scope, tf.name_scope(None):
+        return tf.get_variable(name, initializer=initializer, trainable=False, dtype=dtype)
