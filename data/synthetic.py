@@ -134,7 +134,8 @@ class _pool:  # noqa: N801
     def __enter__(self):
         if self.workers == 1:
             return map
-        self.pool = multiprocessing.Pool(self.workers, initializer=cv2.setNumThreads, initargs=(1,))
+        fresh = multiprocessing.get_context("spawn")  # a fork would hang in OpenCV's threads
+        self.pool = fresh.Pool(self.workers, initializer=cv2.setNumThreads, initargs=(1,))
         return self.pool.imap
 
     def __exit__(self, *error):
