@@ -1,0 +1,194 @@
+"""Own images: folders and lists to shards, to the peers' .rec and to a .bin."""
+
+import os
+import subprocess
+import sys
+
+import cv2
+import numpy as np
+import pytest
+
+from data import image_folder
+from data.align import template
+from data.eval_data_reader import read_pairs
+from data.manifest import read_manifest
+from data.recordio import RecordReader, read_property
+from data.shards import read_shard
+from runtime.script import ROOT
+
+SIZE = ("--image_size", "32", "32")
+
+
+def picture(seed, size=(32, 32), extension=".jpg"):
+    noise = np.random.RandomState(seed).randint(0, 256, (7, 7, 3), np.uint8)
+    image = cv2.resize(noise, size[::-1], interpolation=cv2.INTER_CUBIC)
+    return cv2.imencode(extension, image)[1].tobytes()
+
+
+@pytest.fixture
+def faces(tmp_path):
+    """Two people, five images, one of them a PNG."""
+    for name, content in {
+        "ann/1.jpg": picture(1),
+        "ann/2.jpg": picture(2),
+        "bob/1.jpg": picture(3),
+        "bob/2.png": picture(4, extension=".png"),
+        "bob/3.jpg": picture(5),
+    }.items():
+        path = tmp_path / "faces" / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_bytes(content)
+    return tmp_path / "faces"
+
+
+def make(faces, out, *words):
+    image_folder.main(["--image_path", str(faces), "--output_path", str(out)] + list(SIZE + words))
+
+
+def content(out):
+    return sorted(
+        item
+        for name, _ in read_manifest(str(out)).shards
+        for item in read_shard(os.path.join(str(out), name))
+    )
+
+
+def refusal(faces, out, *words):
+    with pytest.raises(ValueError) as caught:
+        make(faces, out, *words)
+    rest = set(os.listdir(str(out.parent))) - {"faces", "a.lst", "a.csv", "pairs.txt"}
+    assert not rest, rest
+    assert "\n" not in str(caught.value)
+    return str(caught.value)
+
+
+def test_folders_become_shards_with_the_files_own_bytes(faces, tmp_path):
+    make(faces, tmp_path / "out")
+    labels = {"ann": 0, "bob": 1}
+    files = [(labels[path.parent.name], path.read_bytes()) for path in faces.glob("*/*")]
+    assert content(tmp_path / "out") == sorted(files)
+    manifest = read_manifest(str(tmp_path / "out"))
+    assert (manifest.images, manifest.identities, manifest.image_size) == (5, 2, (32, 32))
+    assert (tmp_path / "out" / "identities.txt").read_text() == "ann\nbob\n"
+    assert sorted(os.listdir(str(tmp_path))) == ["faces", "out"]
+
+
+def test_the_same_again_does_nothing(faces, tmp_path, capsys):
+    make(faces, tmp_path / "out")
+    make(faces, tmp_path / "out")
+    assert "nothing to do" in capsys.readouterr().out
+
+
+def test_folders_become_a_rec_as_insightface_lays_it_out(faces, tmp_path):
+    make(faces, tmp_path / "out", "--to", "rec")
+    with RecordReader(str(tmp_path / "out" / "train.rec")) as reader:
+        assert [(image.key, image.label) for image in reader] == [
+            (1, 0),
+            (2, 0),
+            (3, 1),
+            (4, 1),
+            (5, 1),
+        ]
+        assert reader.read(0).labels.tolist() == [6, 8]
+        assert reader.read(6).labels.tolist() == [1, 3]
+        assert reader.read(7).labels.tolist() == [3, 6]
+    assert read_property(str(tmp_path / "out" / "property")) == (2, (32, 32))
+
+
+def test_a_list_gives_labels_with_gaps(faces, tmp_path):
+    (tmp_path / "a.lst").write_text("0\t5\tbob/1.jpg\n1\t2\tann/1.jpg\n")
+    make(faces, tmp_path / "out", "--lst_path", str(tmp_path / "a.lst"))
+    assert [label for label, _ in content(tmp_path / "out")] == [2, 5]
+    assert read_manifest(str(tmp_path / "out")).identities == 6
+
+
+def test_images_of_another_size_are_refused_resized_or_aligned(faces, tmp_path):
+    (faces / "ann" / "2.jpg").write_bytes(picture(9, (90, 120)))
+    text = refusal(faces, tmp_path / "out")
+    assert "ann/2.jpg is 90x120 pixels, not 32x32" in text and "--fit" in text
+    make(faces, tmp_path / "resized", "--fit", "resize")
+    sizes = [
+        cv2.imdecode(np.frombuffer(i, np.uint8), 1).shape for _, i in content(tmp_path / "resized")
+    ]
+    assert set(sizes) == {(32, 32, 3)}
+
+
+def test_landmarks_align_what_is_not_a_crop(faces, tmp_path):
+    wide = np.zeros((100, 100, 3), np.uint8)
+    points = template((32, 32)) * 2 + [20, 10]
+    for x, y in points:
+        cv2.circle(wide, (int(round(x)), int(round(y))), 3, (255, 255, 255), -1)
+    (faces / "ann" / "2.jpg").write_bytes(cv2.imencode(".jpg", wide)[1].tobytes())
+    numbers = ",".join(f"{value:.2f}" for value in points.ravel())
+    (tmp_path / "a.csv").write_text(f"ann/2.jpg,{numbers}\n")
+    assert "no landmarks" in refusal(faces, tmp_path / "out", "--fit", "align")
+    words = ["--fit", "align", "--landmarks_path", str(tmp_path / "a.csv"), "--to", "rec"]
+    make(faces, tmp_path / "out", *words)
+    with RecordReader(str(tmp_path / "out" / "train.rec")) as reader:
+        aligned = cv2.imdecode(np.frombuffer(reader.read(2).encoded, np.uint8), 1)
+    for x, y in template((32, 32)):
+        assert aligned[int(round(y)), int(round(x))].min() > 120
+
+
+def test_unusable_images_end_it_or_are_skipped_and_reported(faces, tmp_path):
+    (faces / "ann" / "2.jpg").write_bytes(b"no image")
+    (faces / "bob" / "1.jpg").write_bytes(picture(3)[:-60])
+    (faces / "bob" / "3.jpg").write_bytes(b"")
+    assert "ann/2.jpg is no image, or is cut off." in refusal(faces, tmp_path / "out")
+    words = ["--on_error", "skip", "--max_errors", "2"]
+    assert "more than --max_errors 2" in refusal(faces, tmp_path / "out", *words)
+    make(faces, tmp_path / "out", "--on_error", "skip")
+    assert len(content(tmp_path / "out")) == 2
+    assert (tmp_path / "out" / "images.csv").read_text().count("unusable,") == 3
+
+
+def test_near_duplicates_are_reported_with_whose_they_are(faces, tmp_path):
+    copy = cv2.imdecode(np.frombuffer(picture(1), np.uint8), 1)
+    cv2.imwrite(str(faces / "bob" / "copy.jpg"), copy, [cv2.IMWRITE_JPEG_QUALITY, 70])
+    make(faces, tmp_path / "out")
+    (line,) = (tmp_path / "out" / "images.csv").read_text().splitlines()
+    assert line.startswith("near-duplicate of another identity")
+    assert "ann/1.jpg" in line and "bob/copy.jpg" in line
+    assert len(content(tmp_path / "out")) == 6  # reported, not removed
+
+
+def test_a_folder_and_pairs_become_a_verification_set(faces, tmp_path):
+    for name in ("ann", "bob"):
+        for i, path in enumerate(sorted((faces / name).glob("*")), start=1):
+            path.rename(faces / name / f"{name}_{i:04d}{path.suffix}")
+    (tmp_path / "pairs.txt").write_text("1\t1\nann\t1\t2\nann\t1\tbob\t3\n")
+    words = ["--to", "bin", "--pairs_path", str(tmp_path / "pairs.txt")]
+    make(faces, tmp_path / "lfw.bin", *words)
+    encoded, issame = read_pairs(str(tmp_path / "lfw.bin"))
+    assert encoded == [picture(1), picture(2), picture(1), picture(5)]
+    assert list(issame) == [True, False]
+
+
+def test_flags_that_do_not_go_together_are_refused(faces, tmp_path):
+    assert "belong together" in refusal(faces, tmp_path / "out", "--to", "bin")
+    assert "is not a directory" in refusal(faces / "none", tmp_path / "out")
+    with pytest.raises(ValueError, match="takes a height and a width"):
+        image_folder.main(
+            [
+                "--image_path",
+                str(faces),
+                "--output_path",
+                str(tmp_path / "o"),
+                "--image_size",
+                "112",
+            ]
+        )
+
+
+def test_what_a_killed_run_left_is_cleared(faces, tmp_path):
+    (tmp_path / "out.images").mkdir()
+    (tmp_path / "out.images" / "train.rec").write_bytes(b"half")
+    make(faces, tmp_path / "out")
+    assert sorted(os.listdir(str(tmp_path))) == ["faces", "out"]
+
+
+def test_the_script_runs_by_its_path(faces, tmp_path):
+    script = os.path.join(ROOT, "data", "image_folder.py")
+    words = ["--image_path", str(faces), "--output_path", str(tmp_path / "out"), "--fit", "resize"]
+    done = subprocess.run([sys.executable, script] + words, stdout=subprocess.PIPE)
+    assert done.returncode == 0 and b"5 images of 2 identities" in done.stdout
