@@ -1,4 +1,4 @@
-"""What training does to images: flips, and a stronger recipe for hard test sets. N images, H W, RGB.
+"""What training does to images: flips, and a stronger recipe. N images, H W pixels, RGB.
 
 Every draw is a function of (seed, place in the stream), so a resumed run augments as the unbroken
 one would have. Each change is computed for the chosen images alone.
@@ -40,5 +40,21 @@ def augment_images(images_NHWC, seed, place_N, augmentation):
     """uint8 RGB -> uint8 RGB. place_N: int64, where in the endless stream each image stands."""
     if augmentation.flip:
         chosen_N = uniform(seed, 1, place_N) < augmentation.flip
-        images_NHWC = tf.where(chosen_N, tf.reverse(images_NHWC, axis=[2]), images_NHWC)
+        images_NHWC = _changed(images_NHWC, chosen_N, mirrored)
     return images_NHWC
+
+
+def mirrored(images_NHWC):
+    """Left and right swapped. In three dimensions, for which TensorFlow has a kernel 10 times as
+    fast as the one for four."""
+    rows = tf.reshape(images_NHWC, [-1] + images_NHWC.shape.as_list()[2:])
+    return tf.reshape(tf.reverse(rows, axis=[1]), tf.shape(images_NHWC))
+
+
+def _changed(images_NHWC, chosen_N, change):
+    """The images with `change` applied to the chosen ones alone."""
+    chosen, others = (tf.cast(tf.where(mask_N)[:, 0], tf.int32) for mask_N in (chosen_N, ~chosen_N))
+    parts = [change(tf.gather(images_NHWC, chosen)), tf.gather(images_NHWC, others)]
+    changed_NHWC = tf.dynamic_stitch([chosen, others], parts)
+    changed_NHWC.set_shape(images_NHWC.shape)
+    return changed_NHWC

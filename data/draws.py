@@ -1,6 +1,6 @@
 """Random numbers as a function of their keys alone: the same on both TensorFlows, in any order.
 
-TensorFlow's own generators count what they have handed out; a resumed run would have to replay them.
+TensorFlow's own generators count what they have handed out: a resumed run would have to replay it.
 These hash (seed, epoch, position, ...) instead. N draws at a time.
 """
 
