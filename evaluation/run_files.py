@@ -47,8 +47,11 @@ class Run:
         return total if isinstance(total, int) else None
 
     def best_line(self, name):
-        """The validation with the set's highest Accuracy-Flip; the first of equals."""
-        return max(self.validations[name], key=lambda line: line.get("accuracy_flip", 0.0))
+        """The validation with the set's highest Accuracy-Flip, the first of equals; the untrained
+        net only where no other was judged."""
+        lines = self.validations[name]
+        trained = [line for line in lines if line["step"] > 0] or lines
+        return max(trained, key=lambda line: line.get("accuracy_flip", 0.0))
 
 
 def read_run(path):

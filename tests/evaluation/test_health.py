@@ -62,6 +62,12 @@ def test_embeddings_alike_for_everyone_are_bad():
     assert check.level == health.BAD
 
 
+def test_embeddings_that_hardly_differ_are_watched():
+    line = validation_line(100, 0.8, impostor_cosine=0.51, genuine_cosine=0.59)
+    (check,) = found(run_of([], [validation_line(0, 0.6), line]), "Embeddings")
+    assert check.level == health.WATCH
+
+
 def test_a_stuttering_input_is_watched():
     rates = [100.0 if i % 3 else 20.0 for i in range(40)]
     run = run_of([train_line(i + 1, images_per_second=rate) for i, rate in enumerate(rates)])

@@ -91,6 +91,11 @@ def test_a_line_cut_short_is_passed_over_and_a_repeated_step_counts_once(tmp_pat
     assert len(run.train) == 3
 
 
+def test_the_untrained_net_is_not_the_best(tmp_path):
+    lines = [validation_line(0, 0.7), validation_line(5, 0.6), validation_line(9, 0.65)]
+    assert read_run(small.write_run(tmp_path / "r", lines)).best_line("lfw")["step"] == 9
+
+
 def test_synthetic_faces_are_called_so(tmp_path):
     lines = [validation_line(0, 0.5, synthetic=True)]
     assert "Synthetic faces" in text_of(report.write_report(small.write_run(tmp_path / "a", lines)))
