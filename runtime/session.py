@@ -1,23 +1,39 @@
 """A device's name -> the session's ConfigProto; the only room that knows how devices differ."""
 
-from runtime.tf1 import tf
+import os
+
+from runtime.tf1 import TF2, tf
 
 DEVICES = ("cpu", "gpu")
 
 
-def session_config(device="cpu", log_device_mapping=False):
+def session_config(device="cpu", log_device_mapping=False, xla=False):
     """ConfigProto for `--device`; a GPU that is not there ends here, before a graph is built."""
     if device not in DEVICES:
         raise ValueError(
             f"--device {device} is not known here; choose one of {', '.join(DEVICES)}."
         )
+    config = tf.ConfigProto(log_device_placement=log_device_mapping)
+    if xla:
+        _compile(config)
     if device == "cpu":
-        return tf.ConfigProto(device_count={"GPU": 0}, log_device_placement=log_device_mapping)
+        config.device_count["GPU"] = 0
+        return config
     if not tf.config.experimental.list_physical_devices("GPU"):
         raise ValueError(
             "--device gpu: TensorFlow sees no GPU on this machine; install its CUDA libraries "
             "(pip install 'tensorflow[and-cuda]') or pass --device cpu."
         )
-    config = tf.ConfigProto(allow_soft_placement=True, log_device_placement=log_device_mapping)
+    config.allow_soft_placement = True
     config.gpu_options.allow_growth = True
     return config
+
+
+def _compile(config):
+    """Has XLA compile what it can; on a CPU that must be said in the environment as well."""
+    if not TF2:
+        raise ValueError("--xla needs TensorFlow 2; leave it out here, on TensorFlow 1.15.")
+    os.environ["TF_XLA_FLAGS"] = (
+        os.environ.get("TF_XLA_FLAGS", "") + " --tf_xla_cpu_global_jit --tf_xla_auto_jit=2"
+    )
+    config.graph_options.optimizer_options.global_jit_level = tf.OptimizerOptions.ON_2

@@ -140,6 +140,33 @@ class TrainConfig:
         5e-4, "L2 decay of the weights", "optimisation", low=0.0, alias=("weight_deacy",)
     )
 
+    clip_norm: Optional[float] = flag(
+        None, "largest norm of a step's gradients (default: not clipped)", "optimisation", above=0.0
+    )
+    clip: str = flag("all", "whose norm is clipped:", "optimisation", choices=("all", "backbone"))
+    precision: str = flag(
+        "fp32", "of the backbone's arithmetic:", "optimisation", choices=("fp32", "bf16", "fp16")
+    )
+    ema: float = flag(
+        0.0,
+        "share of the old in a moving average of the weights, which then is validated",
+        "optimisation",
+        low=0.0,
+        below=1.0,
+    )
+    recompute: bool = flag(False, "make activations again instead of keeping them", "optimisation")
+    xla: bool = flag(False, "compile the graph with XLA (TensorFlow 2)", "optimisation")
+    on_nan: str = flag(
+        "stop", "at a loss or gradient that is no number:", "optimisation", choices=("stop", "skip")
+    )
+    finetune: Optional[str] = flag(
+        None, "checkpoint whose backbone the run starts from; the head starts anew", "finetuning"
+    )
+    freeze_backbone: str = flag("0", "how long the head trains alone at the start", "finetuning")
+    backbone_lr_factor: float = flag(
+        1.0, "factor on the backbone's learning rate", "finetuning", low=0.0, high=10.0
+    )
+
     eval_db_path: Optional[str] = flag(
         None, "directory of the .bin verification sets", "validation"
     )

@@ -14,7 +14,7 @@ from training.checkpoint import steps_in
 Plan = collections.namedtuple(
     "Plan",
     "spec manifest identities sets total_steps ckpt_steps validate_steps summary_steps info_steps "
-    "peak_rate warmup_steps rate_changes rate_factors",
+    "peak_rate warmup_steps rate_changes rate_factors frozen_steps",
 )
 
 
@@ -53,6 +53,7 @@ def make_plan(config):
         warmup_steps=steps("warmup"),
         rate_changes=changes,
         rate_factors=_factors(config, changes),
+        frozen_steps=steps("freeze_backbone"),
     )
 
 

@@ -11,11 +11,13 @@ import time
 import numpy as np
 
 from data.pipeline import damage, training_batches
+from nets.saved import find_checkpoints
 from runtime import tf1
 from runtime.session import session_config
 from runtime.tf1 import tf
 from training import checkpoint, hooks
 from training.config import refuse_changes
+from training.finetune import start_from
 from training.loop import Stop, train_loop
 from training.plan import make_plan, refuse_mixed_runs
 from training.step import build_step
@@ -23,10 +25,12 @@ from training.step import build_step
 
 def train(config):
     """Trains as the config says, and returns the process's exit code."""
-    device = session_config(config.device, config.log_device_mapping)
+    device = session_config(config.device, config.log_device_mapping, config.xla)
     plan = make_plan(config)
     refuse_mixed_runs(config)
     prefix, record = _resume_point(config)
+    if config.finetune:
+        find_checkpoints(config.finetune)
     first = record["step"] if record else 0
     _log_to_file(config.directory("logs"))
     if first >= plan.total_steps:
@@ -45,6 +49,8 @@ def train(config):
             session.run(tf.global_variables_initializer())
             if prefix:
                 made.saver.restore(session, prefix)
+            elif config.finetune:
+                start_from(session, config.finetune, step.backbone)
             session.run(batches.initializer)
             observers = _hooks(config, plan, step, made, first, record)
             try:
