@@ -96,7 +96,10 @@ def line_chart(
     body += [_line(one, x, y) for one in thin]
     body += _marks([one for one in series if one.mark is not None], x, y)
     return _figure(
-        title, "".join(body), legend(series, always_named), _hover(thin, x, y, x_format, y_format)
+        title,
+        "".join(body),
+        legend(series, always_named),
+        _hover(thin, x, y, x_label, x_format, y_format),
     )
 
 
@@ -282,7 +285,7 @@ def _shares(values, low, high, bins):
     return [count / max(1, len(values)) for count in counts]
 
 
-def _hover(series, x, y, x_format, y_format):
+def _hover(series, x, y, x_label, x_format, y_format):
     """What report.js shows under the pointer."""
     lines = [
         {
@@ -294,7 +297,7 @@ def _hover(series, x, y, x_format, y_format):
         for one in series
         if not one.faint
     ]
-    forms = {"xForm": x_format, "yForm": y_format}
+    forms = {"xLabel": x_label, "xForm": x_format, "yForm": y_format}
     return dict(forms, x=x.described(), y=y.described(), floor=y.floor, lines=lines)
 
 

@@ -39,7 +39,7 @@ document.querySelectorAll("svg[data-hover]").forEach((svg) => {
     cross.setAttribute("y1", chart.y.to);
     cross.setAttribute("y2", chart.y.from);
     cross.setAttribute("visibility", "visible");
-    tip.replaceChildren(...[[null, spell(x, chart.xForm)]].concat(
+    tip.replaceChildren(...[[null, chart.xLabel + " " + spell(x, chart.xForm)]].concat(
       found.map(([line, i]) => [line, spell(line.y[i], chart.yForm)])
     ).map(([line, text]) => {
       const row = document.createElement("div");
@@ -51,7 +51,7 @@ document.querySelectorAll("svg[data-hover]").forEach((svg) => {
     const left = (middle / 400) * box.width;
     const flip = left > box.width / 2;
     tip.style.left = (flip ? left - tip.offsetWidth - 12 : left + 12) + "px";
-    tip.style.top = svg.offsetTop + 8 + "px";
+    tip.style.top = box.top - svg.parentNode.getBoundingClientRect().top + 8 + "px";
   }
   function hide() {
     tip.hidden = true;

@@ -184,7 +184,9 @@ window.onload = () => {
     const chart = page.querySelector("svg[data-hover]"), box = chart.getBoundingClientRect();
     chart.dispatchEvent(new frame.contentWindow.PointerEvent("pointermove",
       { clientX: box.left + box.width / 2, clientY: box.top + box.height / 2 }));
-    return { width: page.documentElement.clientWidth, content: page.documentElement.scrollWidth,
+    const tip = page.querySelector(".tip:not([hidden])").getBoundingClientRect();
+    const inside = tip.top >= box.top && tip.bottom <= box.bottom && tip.right <= box.right;
+    return { inside, width: page.documentElement.clientWidth, content: page.documentElement.scrollWidth,
       smallest: Math.min(...sizes), tips: page.querySelectorAll(".tip:not([hidden])").length };
   });
   document.body.dataset.found = JSON.stringify(found);
@@ -232,3 +234,4 @@ def test_chromium_shows_a_report_on_a_phone_and_a_desk(tmp_path):
         assert one["content"] <= one["width"], "the page scrolls sideways"
         assert one["smallest"] >= 10.0, "some text is too small to read"
         assert one["tips"] == 1, "the crosshair does not answer the pointer"
+        assert one["inside"], "the values are not shown over their chart"
