@@ -186,7 +186,8 @@ window.onload = () => {
       { clientX: box.left + box.width / 2, clientY: box.top + box.height / 2 }));
     const tip = page.querySelector(".tip:not([hidden])").getBoundingClientRect();
     const inside = tip.top >= box.top && tip.bottom <= box.bottom && tip.right <= box.right;
-    return { inside, width: page.documentElement.clientWidth, content: page.documentElement.scrollWidth,
+    const { clientWidth: width, scrollWidth: content } = page.documentElement;
+    return { inside, width, content,
       smallest: Math.min(...sizes), tips: page.querySelectorAll(".tip:not([hidden])").length };
   });
   document.body.dataset.found = JSON.stringify(found);
