@@ -10,14 +10,14 @@ import dataclasses
 import os
 from typing import Optional, Tuple
 
-from nets.build import embeddings
+from nets.build import variable_shapes
 from nets.conversion import arrays_of, describe, tensors_of
 from nets.lineages import LINEAGES, NetSpec
 from nets.saved import save_arrays, spec_of, variable_arrays
 from nets.weight_files import check_writable, read_tensors, write_tensors
 from runtime.flags import flag, parse_flags
 from runtime.script import run
-from runtime.tf1 import VERSION, tf
+from runtime.tf1 import VERSION
 
 
 @dataclasses.dataclass(frozen=True)
@@ -61,19 +61,16 @@ def convert(config):
         image_size=config.image_size,
     )
     tensors = read_tensors(config.source)
-    with tf.Graph().as_default():
-        variables = net_variables(spec)
-        shapes = {v.op.name: v.shape.as_list() for v in variables}
-        arrays, left_out = arrays_of(tensors, spec, shapes, config.source)
-        record = {
-            "step": 0,
-            "images_seen": 0,
-            "net": spec.to_json(),
-            "training": {},
-            "dataset": {},
-            "environment": {"tensorflow": VERSION, "source": os.path.basename(config.source)},
-        }
-        save_arrays(config.ckpt_file, variables, arrays, record)
+    arrays, left_out = arrays_of(tensors, spec, variable_shapes(spec), config.source)
+    record = {
+        "step": 0,
+        "images_seen": 0,
+        "net": spec.to_json(),
+        "training": {},
+        "dataset": {},
+        "environment": {"tensorflow": VERSION, "source": os.path.basename(config.source)},
+    }
+    save_arrays(config.ckpt_file, arrays, record)
     print(f"{config.ckpt_file}: {len(arrays)} variables of {describe(spec)}.")
     if left_out:
         print(f"Left out: {', '.join(left_out[:10])}" + (", ..." if left_out[10:] else "") + ".")
@@ -93,18 +90,9 @@ def export(ckpt_file, to):
             f"{ckpt_file} holds a net of lineage {spec.lineage}, which differs from {lineage} in "
             f"{', '.join(_differing(spec.lineage, lineage))}; pass --to {spec.lineage}."
         )
-    with tf.Graph().as_default():
-        names = [variable.op.name for variable in net_variables(spec)]
-    tensors = tensors_of(variable_arrays(ckpt_file, names), spec)
+    tensors = tensors_of(variable_arrays(ckpt_file, list(variable_shapes(spec))), spec)
     write_tensors(path, tensors)
     print(f"{path}: {len(tensors)} tensors of {describe(spec)}.")
-
-
-def net_variables(spec):
-    """The variables of a net that embeds, in the order in which it makes them."""
-    height, width = spec.image_size
-    embeddings(tf.placeholder(tf.uint8, [None, height, width, 3]), spec, training=False)
-    return tf.global_variables()
 
 
 def _differing(one, other):

@@ -13,6 +13,7 @@ import numpy as np
 from tqdm import tqdm
 
 from evaluation.embedder import Embedder, ahead, embed_images
+from nets.saved import spec_of
 from runtime.flags import flag, parse_flags
 from runtime.script import run
 
@@ -50,9 +51,9 @@ def embed(config):
     lineage does so."""
     if not config.output.endswith(".npy"):
         raise ValueError(f"--output {config.output} must end in .npy.")
+    read, count = source(config.images, spec_of(config.ckpt_file).image_size)
+    starts = range(0, count, config.batch_size)
     with Embedder(config.ckpt_file, config.device, config.batch_size) as embedder:
-        read, count = source(config.images, embedder.image_size)
-        starts = range(0, count, config.batch_size)
         batches = ahead(read, [slice(s, min(s + config.batch_size, count)) for s in starts])
         with tqdm(total=count, unit="image", disable=None) as bar:
             plain_ND, mirrored_ND = embed_images(

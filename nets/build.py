@@ -44,3 +44,10 @@ def scale_pixels(images_NHWC, spec):
         images_NHWC = tf.reverse(images_NHWC, [3])
     mean = list(spec.row.mean) * (3 // len(spec.row.mean))
     return (tf.cast(images_NHWC, tf.float32) - tf.constant(mean)) / spec.row.divisor
+
+
+def variable_shapes(spec):
+    """{name: shape} of the variables of a net that embeds, in the order in which it makes them."""
+    with tf.Graph().as_default():
+        embeddings(tf.placeholder(tf.uint8, [1] + list(spec.image_size) + [3]), spec, False)
+        return {v.op.name: v.shape.as_list() for v in tf.global_variables()}

@@ -131,19 +131,23 @@ def variable_arrays(prefix, names):
         raise ValueError(f"{prefix} cannot be read, copy it again: {first}") from None
 
 
-def save_arrays(prefix, variables, arrays, record):
-    """Writes a checkpoint of `arrays`, {name: array} for the current graph's `variables`, and its
-    record; the record last, so that a checkpoint with a record is whole."""
-    feed = {v.initializer.inputs[1]: arrays[v.op.name] for v in variables}
-    saver = tf.train.Saver(variables)
+def save_arrays(prefix, arrays, record):
+    """Writes a checkpoint of {variable's name: array} and its record; the record last, so that a
+    checkpoint with a record is whole."""
     directory = os.path.dirname(prefix)
     if directory:
         os.makedirs(directory, exist_ok=True)
-    with tf.Session(config=session_config("cpu")) as session:
-        session.run([v.initializer for v in variables], feed)
+    with tf.Graph().as_default(), tf.Session(config=session_config("cpu")) as session:
+        placeholders = [tf.placeholder(array.dtype, array.shape) for array in arrays.values()]
+        save = tf.raw_ops.SaveV2(
+            prefix=prefix,
+            tensor_names=list(arrays),
+            shape_and_slices=[""] * len(arrays),
+            tensors=placeholders,
+        )
         try:
-            saver.save(session, prefix, write_meta_graph=False, write_state=False)
-        except (tf.errors.OpError, ValueError) as error:
+            session.run(save, dict(zip(placeholders, arrays.values())))
+        except tf.errors.OpError as error:
             first = str(error).splitlines()[0]
             raise ValueError(f"{prefix} cannot be written: {first}") from None
     write_record(prefix, record)

@@ -5,7 +5,7 @@ import zlib
 
 import numpy as np
 
-from nets.build import embeddings
+from nets.build import embeddings, variable_shapes
 from nets.lineages import LINEAGES, NetSpec
 from runtime.tf1 import tf
 
@@ -13,15 +13,21 @@ UNITS = (1, 2, 1, 1)
 SIDE = 32
 
 
-def small_spec(monkeypatch, lineage, block="ir", side=None, depth=50):
-    """A spec of one eighth of the channels; rows of five stages or fixed counts keep their own."""
+def shrink(monkeypatch, lineage, depth=50):
+    """Leaves a row few units at `depth`; its other depths stay."""
     row = LINEAGES[lineage]
-    if row.family in ("ir", "resnet_v1"):
-        monkeypatch.setitem(
-            LINEAGES, lineage, dataclasses.replace(row, units={**row.units, depth: UNITS})
-        )
-    side = side or (48 if row.family == "mobilefacenet" else SIDE)
-    depth = 16 if row.family == "vgg" else depth
+    units = {**row.units, depth: UNITS}
+    if row.family == "mobilefacenet":
+        units = {0: row.units[0][:1] + UNITS[1:]}
+    if row.family != "vgg":
+        monkeypatch.setitem(LINEAGES, lineage, dataclasses.replace(row, units=units))
+
+
+def small_spec(monkeypatch, lineage, block="ir", depth=50):
+    """A spec of few units and one eighth of the channels."""
+    shrink(monkeypatch, lineage, depth)
+    side = 48 if LINEAGES[lineage].family == "mobilefacenet" else SIDE
+    depth = 16 if LINEAGES[lineage].family == "vgg" else depth
     return NetSpec(lineage, depth, block, 0.125, 24, (side, side))
 
 
@@ -60,10 +66,14 @@ def embed(spec, arrays, images_NHWC):
 
 
 def shapes_of(spec):
-    """{variable name: shape} of a net that embeds."""
-    with tf.Graph().as_default():
-        embeddings(tf.placeholder(tf.uint8, [1] + list(spec.image_size) + [3]), spec, False)
-        return {v.op.name: v.shape.as_list() for v in tf.global_variables()}
+    """{variable name: shape} of a net that embeds; each net is built once."""
+    key = (spec, tuple(spec.row.units[spec.net_depth]))
+    if key not in _SHAPES:
+        _SHAPES[key] = variable_shapes(spec)
+    return dict(_SHAPES[key])
+
+
+_SHAPES = {}
 
 
 def relative(one, other):

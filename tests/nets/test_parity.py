@@ -30,10 +30,10 @@ def _module(lineage, block, pixels):
     if lineage == "cvlface":
         return nets.Backbone(UNITS, WIDTHS, pixels * pixels, 24, True, block == "se")
     if lineage == "insightface_pytorch_mbf":
-        return nets.MobileFaceNet(pixels, 24, by=8)
+        return nets.MobileFaceNet(UNITS[1:], pixels, 24, by=8)
     if lineage == "arcface_torch_mbf":
-        return nets.Mbf((1, 4, 6, 2), 2, pixels, 24, by=8)
-    return nets.Mbf((2, 8, 12, 4), 4, pixels, 24, by=8)
+        return nets.Mbf((1,) + UNITS[1:], 2, pixels, 24, by=8)
+    return nets.Mbf((2,) + UNITS[1:], 4, pixels, 24, by=8)
 
 
 def _torch_embeddings(net, images_NHWC):

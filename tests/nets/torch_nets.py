@@ -159,8 +159,8 @@ def mbf_depthwise(inputs, outputs, stride, hidden, residual=False):
 
 
 class Mbf(nn.Module):
-    """arcface_torch's MobileFaceNet. scale 2 is mbf, scale 4 with blocks[0] > 1 is mbf_large;
-    `by` divides every channel count, for small tests."""
+    """arcface_torch's MobileFaceNet: blocks 1, 4, 6, 2 and scale 2 are mbf, blocks 2, 8, 12, 4 and
+    scale 4 mbf_large; `by` divides every channel count, for small tests."""
 
     def __init__(self, blocks, scale, pixels, embedding, by=1):
         super().__init__()
@@ -241,19 +241,19 @@ class Residuals(nn.Module):
 
 
 class MobileFaceNet(nn.Module):
-    """InsightFace_Pytorch's; BGR, length 1."""
+    """InsightFace_Pytorch's, of blocks 4, 6, 2 there; BGR, length 1."""
 
-    def __init__(self, pixels, embedding, by=1):
+    def __init__(self, blocks, pixels, embedding, by=1):
         super().__init__()
         a, b, h1, h2, h3, last = (count // by for count in (64, 128, 128, 256, 512, 512))
         self.conv1 = Block(3, a, 3, 2, 1)
         self.conv2_dw = Block(a, a, 3, 1, 1, groups=a)
         self.conv_23 = Depthwise(a, a, 2, h1)
-        self.conv_3 = Residuals(a, 4, h1)
+        self.conv_3 = Residuals(a, blocks[0], h1)
         self.conv_34 = Depthwise(a, b, 2, h2)
-        self.conv_4 = Residuals(b, 6, h2)
+        self.conv_4 = Residuals(b, blocks[1], h2)
         self.conv_45 = Depthwise(b, b, 2, h3)
-        self.conv_5 = Residuals(b, 2, h2)
+        self.conv_5 = Residuals(b, blocks[2], h2)
         self.conv_6_sep = Block(b, last)
         self.conv_6_dw = Block(last, last, pixels, groups=last, linear=True)
         self.linear = nn.Linear(last, embedding, bias=False)
