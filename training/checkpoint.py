@@ -29,8 +29,12 @@ class CheckpointWriter:
         self.saver = tf.train.Saver(tf.global_variables(), max_to_keep=None)
 
     def save(self, session, step, **facts):
-        """Writes the checkpoint of `step`; facts (images_seen, best, ...) go into its record."""
-        prefix = self._write(session, PREFIX.format(step), dict(self.record, step=step, **facts))
+        """Writes the checkpoint of `step`; facts (images_seen, best, ...) go into its record.
+        Returns its prefix, or None where it could not be written: that is said, and training goes
+        on, since the next may fit."""
+        prefix = self._try(session, PREFIX.format(step), dict(self.record, step=step, **facts))
+        if prefix is None:
+            return None
         tf.train.update_checkpoint_state(self.directory, prefix)
         for old in steps_in(self.directory)[: -self.keep]:
             _remove(os.path.join(self.directory, PREFIX.format(old)))
@@ -38,13 +42,26 @@ class CheckpointWriter:
 
     def save_best(self, session, step, **facts):
         """Writes the best checkpoint so far, and only then removes the one that it beats."""
-        prefix = self._write(
-            session, BEST_PREFIX.format(step), dict(self.record, step=step, **facts)
-        )
+        prefix = self._try(session, BEST_PREFIX.format(step), dict(self.record, step=step, **facts))
+        if prefix is None:
+            return None
         for old in steps_in(self.directory, _BEST_RECORD):
             if old != step:
                 _remove(os.path.join(self.directory, BEST_PREFIX.format(old)))
         return prefix
+
+    def _try(self, session, name, record):
+        try:
+            return self._write(session, name, record)
+        except (OSError, tf.errors.OpError) as error:
+            why = getattr(error, "strerror", None) or str(error).splitlines()[0]
+            logging.warning(
+                "%s could not be written to %s (%s); training goes on: make room there.",
+                name,
+                self.directory,
+                why,
+            )
+            return None
 
     def _write(self, session, name, record):
         beside = tempfile.mkdtemp(prefix=".writing-", dir=self.directory)

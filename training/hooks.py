@@ -309,8 +309,8 @@ class Checkpoints(Hook):
             self._save(step)
 
     def _save(self, step):
-        self.prefix = self.writer.save(
-            self.session, step, images_seen=step * self.batch_size, best=self.validation.best
-        )
-        self.saved = step
-        logging.info("step %d: saved %s", step, self.prefix)
+        seen = step * self.batch_size
+        prefix = self.writer.save(self.session, step, images_seen=seen, best=self.validation.best)
+        if prefix:
+            self.saved = step
+            logging.info("step %d: saved %s", step, prefix)
