@@ -1,0 +1,44 @@
+"""Every loss, through a net of the demo's family and the optimizer: the loss falls."""
+
+import numpy as np
+import pytest
+
+from losses.class_centres import class_centres_loss
+from losses.face_losses import LOSSES
+from nets.build import embeddings
+from nets.lineages import NetSpec
+from runtime.tf1 import tf
+from training.optimizer import apply_gradients
+
+SPEC = NetSpec(net_depth=18, width=0.25, embedding_size=32, image_size=(32, 32))
+IMAGES, IDENTITIES, STEPS = 8, 20, 6
+
+
+@pytest.fixture(scope="module")
+def losses():
+    """{loss: its value at each step} of one net for each, from one graph."""
+    random = np.random.RandomState(0)
+    images_NHWC = random.randint(0, 256, (IMAGES, 32, 32, 3)).astype(np.uint8)
+    labels_N = random.randint(0, IDENTITIES, IMAGES)
+    fetched = {}
+    with tf.Graph().as_default(), tf.Session() as session:
+        tf.set_random_seed(1)
+        embedded_ND = embeddings(tf.constant(images_NHWC), SPEC, training=True)
+        net = tf.trainable_variables()
+        for name in LOSSES:
+            with tf.variable_scope(name):
+                head = class_centres_loss(embedded_ND, tf.constant(labels_N), IDENTITIES, name)
+            variables = net + [head.centres]
+            pairs = list(zip(tf.gradients(head.loss, variables), variables))
+            fetched[name] = [head.loss, apply_gradients(pairs, 0.01, weight_decay=5e-4)]
+        followed = {}
+        for name in LOSSES:
+            session.run(tf.global_variables_initializer())
+            followed[name] = [session.run(fetched[name])[0] for _ in range(STEPS)]
+    return followed
+
+
+@pytest.mark.parametrize("name", LOSSES)
+def test_loss_falls_in_six_steps(name, losses):
+    assert np.isfinite(losses[name]).all()
+    assert losses[name][-1] < 0.9 * losses[name][0], losses[name]
