@@ -12,9 +12,9 @@ import pytest
 
 import eval_ckpt_file
 import train_nets
+from evaluation.run_files import read_metrics
 from runtime.script import run
 from runtime.tf1 import tf
-from training.hooks import read_metrics
 
 ROOT = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
 

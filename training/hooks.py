@@ -13,6 +13,7 @@ from tqdm import tqdm
 
 from evaluation.pairs import evaluate_set
 from evaluation.report import write_report
+from evaluation.run_files import read_metrics
 from runtime.tf1 import tf
 
 SHOWN = ("loss", "accuracy", "learning_rate")
@@ -75,19 +76,6 @@ class MetricsLog:
         )
         with open(self.path, "a", encoding="utf-8") as stream:
             stream.write(json.dumps(line, sort_keys=True) + "\n")
-
-
-def read_metrics(path):
-    """The whole lines of a metrics.jsonl as dicts; a line cut by a kill is passed over."""
-    lines = []
-    if os.path.exists(path):
-        with open(path, encoding="utf-8") as stream:
-            for text in stream:
-                try:
-                    lines.append(json.loads(text))
-                except ValueError:
-                    continue
-    return lines
 
 
 class Progress(Hook):
@@ -243,7 +231,7 @@ class Validation(Hook):
         for name, row in rows.items():
             self.log.write("validation", step, row)
             self.summaries.add(step, _accuracies(name, row))
-            highest = max(self.best.get(name, 0.0), row["accuracy_flip"])
+            highest = max(self.best.get(name, 0.0), row["accuracy_flip"] if step else 0.0)
             self.best[name] = highest
             logging.info(
                 "step %d, %s: accuracy %.4f +- %.4f, with mirror %.4f +- %.4f (highest %.4f), "

@@ -127,6 +127,7 @@ def _record(config, plan):
         "net": plan.spec.to_json(),
         "training": dataclasses.asdict(config),
         "dataset": plan.manifest.identity,
+        "total_steps": plan.total_steps,
         "environment": {
             "python": platform.python_version(),
             "tensorflow": tf1.VERSION,
