@@ -43,7 +43,7 @@ def sphereface(
     cosine_NK, labels_N, margin=1.35, scale=64.0, beyond="line", margin_gradient="exact"
 ):
     """scale * cos(margin * theta) for the true identity. arXiv:1704.08063; the default is the
-    normalised form's in arXiv:1801.07698, table 2 (the first paper: 4, annealed, unnormalised)."""
+    normalised form's in arXiv:1801.07698 (the first paper: 4, annealed, unnormalised)."""
     return combined(cosine_NK, labels_N, margin, 0.0, 0.0, scale, beyond, margin_gradient)
 
 
