@@ -20,7 +20,7 @@ from data.recordio_blocks import BLOCK_BYTES, Block, find_records, image_columns
 from data.shards import mix, slices, write_frames, write_vectors
 from data.workers import run_calls
 
-BUCKET_BYTES, BUCKETS = 1 << 24, 1 << 12  # buckets are this small, unless there would be more
+BUCKET_BYTES, BUCKETS = 1 << 25, 1 << 12  # buckets are this small, unless there would be more
 EXACT_FLOAT32 = 1 << 24  # float32, the form of labels in a .rec, holds every whole number to here
 
 

@@ -16,6 +16,7 @@ from data.crc32c import crc32c, extend, extend_rows, masked
 
 LENGTH, TAIL = struct.Struct("<QI"), 4  # before and behind an Example
 LARGEST_EXAMPLE = 1 << 28
+VARINT_STEPS = 1 << np.arange(7, 63, 7, dtype=np.int64)  # where a varint takes another byte
 VECTORS = 1024  # buffers of one writev; POSIX systems take at least this many
 IMAGE, LABEL = b"image_raw", b"label"
 
@@ -238,7 +239,7 @@ def _head_rows(example_R, label_digits, columns):
 
 def _digits(value_R):
     """How many bytes each number takes as a varint."""
-    return 1 + sum((value_R >> shift > 0).astype(np.int64) for shift in range(7, 63, 7))
+    return 1 + np.searchsorted(VARINT_STEPS, value_R, side="right")
 
 
 def _varints(value_R, width):

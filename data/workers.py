@@ -1,5 +1,6 @@
 """Calls dealt to processes: results in order, progress on the way, errors at once."""
 
+import gc
 import multiprocessing
 import multiprocessing.connection
 import os
@@ -63,6 +64,7 @@ def _receive(pipe, running, results, progress):
 def _work(function, mine, pipe, others, parent):
     """One process: its calls one after another, until they are done or the parent is gone."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C reaches the parent, which ends this one
+    gc.disable()  # hundreds of thousands of buffers and no cycles: looking for some takes longer
     for other in others:
         other.close()
 

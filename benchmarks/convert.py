@@ -1,0 +1,190 @@
+"""Conversion against `cp` of the same .rec and against the loop that everybody writes first.
+
+    python benchmarks/convert.py             # 100,000 records of 9 kB, about 4 GB of disk
+    python benchmarks/convert.py --records 20000
+
+Ratios are medians of interleaved runs on files that the system holds in memory: above 1 is faster.
+Before each run as much memory as it takes is written to and freed: a virtual machine gets memory
+that it has not used for some seconds from its host, ten times more slowly than a file is copied.
+"""
+
+import dataclasses
+import json
+import os
+import shutil
+import statistics
+import struct
+import subprocess
+import sys
+import tempfile
+import time
+from typing import Optional
+
+if __package__ in (None, ""):  # run as a file: imports start at the repository's root
+    sys.path[0] = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
+
+import numpy as np  # noqa: E402
+
+from data.recordio import RecordWriter, pack_header, pack_image  # noqa: E402
+from runtime.flags import flag, parse_flags  # noqa: E402
+from runtime.script import ROOT, run  # noqa: E402
+
+EACH = 50  # images of an identity
+LOOP_SHARE = 10  # the Example loop converts a tenth of the records
+WARM_SHARE = 2.5  # of the .rec; a shuffle holds it twice for a moment
+# Runs one conversion in a fresh process: seconds without imports, peak memory above imports.
+CONVERT = """
+import json, os, resource, sys, time
+sys.path.insert(0, {root!r})
+from benchmarks.convert import warm
+from data import crc32c, mx2tfrecords
+from runtime.flags import parse_flags
+crc32c.crc32c(b"")
+peak = lambda who: resource.getrusage(who).ru_maxrss / 1024
+before = peak(resource.RUSAGE_SELF)
+config = parse_flags(mx2tfrecords.ConversionConfig, {words!r})
+warm({folder!r}, {size})
+began = time.time()
+mx2tfrecords.convert(config)
+seconds = time.time() - began
+memory = peak(resource.RUSAGE_SELF) - before
+memory += {workers} * max(0, peak(resource.RUSAGE_CHILDREN) - before)
+print(json.dumps([seconds, memory]))
+"""
+
+
+@dataclasses.dataclass(frozen=True)
+class BenchmarkConfig:
+    """Flags of benchmarks/convert.py."""
+
+    records: int = flag(100000, "records of the .rec", low=1000)
+    record_bytes: int = flag(9000, "bytes of an image", low=100)
+    repeats: int = flag(5, "runs of each, interleaved; the median counts", low=1)
+    workers: int = flag(2, "processes of the conversion", low=1)
+    work_path: Optional[str] = flag(None, "where to write; default: the system's place")
+
+
+def main(argv=None):
+    config = parse_flags(BenchmarkConfig, argv, __doc__)
+    with tempfile.TemporaryDirectory(dir=config.work_path) as folder:
+        rec = write_rec(folder, config.records, config.record_bytes)
+        size = os.path.getsize(rec)
+        print(f"{config.records} records, {size / 1e6:.0f} MB, {config.workers} workers")
+        rounds = [measure(folder, rec, config.workers) for _ in range(config.repeats + 1)][1:]
+        loop = example_loop(folder, rec, config.records // LOOP_SHARE) * LOOP_SHARE
+    report(rounds, loop, size, config.records)
+
+
+def measure(folder, rec, workers):
+    """One round: {what: seconds}, each conversion between two copies; memory in MB."""
+    found = {}
+    for name, words in (("in order", ["--no_shuffle"]), ("shuffled", [])):
+        before = copy(folder, rec)
+        seconds, memory, whole = convert(folder, rec, words, workers)
+        found[name] = seconds
+        found[name + " memory"] = memory
+        found[name + " whole"] = whole
+        found[name + " cp"] = (before + copy(folder, rec)) / 2
+    return found
+
+
+def copy(folder, rec):
+    """Seconds that `cp` takes."""
+    target = os.path.join(folder, "copy")
+    warm(folder, os.path.getsize(rec))
+    began = time.time()
+    subprocess.check_call(["cp", rec, target])
+    seconds = time.time() - began
+    os.remove(target)
+    return seconds
+
+
+def convert(folder, rec, words, workers):
+    """(seconds without imports, MB above imports, seconds of the whole process)."""
+    out = os.path.join(folder, "out")
+    words = ["--bin_path", rec, "--tfrecords_file_path", out, "--workers", str(workers)] + words
+    program = CONVERT.format(
+        root=ROOT,
+        words=words,
+        workers=workers if workers > 1 else 0,
+        folder=folder,
+        size=os.path.getsize(rec),
+    )
+    began = time.time()
+    answer = subprocess.check_output([sys.executable, "-c", program])
+    whole = time.time() - began  # the warming, too: shown for what imports cost at most
+    shutil.rmtree(out)
+    return tuple(json.loads(answer.decode())) + (whole,)
+
+
+def warm(folder, size):
+    """Has the system touch the memory that a run will fill."""
+    path, piece = os.path.join(folder, "warm"), bytes(1 << 24)
+    with open(path, "wb", buffering=0) as stream:
+        for _ in range(int(size * WARM_SHARE) >> 24):
+            stream.write(piece)
+    os.remove(path)
+
+
+def example_loop(folder, rec, records):
+    """Seconds of: read a record, build a tf.train.Example, write it; imports not counted."""
+    from runtime.tf1 import tf
+
+    with open(rec[:-3] + "idx") as stream:
+        offsets = [int(line.split()[1]) for line in stream][:records]
+    out = os.path.join(folder, "loop.tfrecords")
+    warm(folder, os.path.getsize(rec))
+    began = time.time()
+    with open(rec, "rb") as stream, tf.python_io.TFRecordWriter(out) as writer:
+        for offset in offsets:
+            stream.seek(offset)
+            _, word = struct.unpack("<II", stream.read(8))
+            payload = stream.read(word & (1 << 29) - 1)
+            _, label, _, _ = struct.unpack_from("<IfQQ", payload)
+            image = tf.train.Feature(bytes_list=tf.train.BytesList(value=[payload[24:]]))
+            number = tf.train.Feature(int64_list=tf.train.Int64List(value=[int(label)]))
+            features = tf.train.Features(feature={"image_raw": image, "label": number})
+            writer.write(tf.train.Example(features=features).SerializeToString())
+    seconds = time.time() - began
+    os.remove(out)
+    return seconds
+
+
+def write_rec(folder, records, record_bytes):
+    """A .rec of `records` JPEG-like images in InsightFace's layout; returns its path."""
+    rec = os.path.join(folder, "train.rec")
+    random = np.random.RandomState(0)
+    pool = random.bytes(1 << 22)
+    identities = -(-records // EACH)
+    with RecordWriter(rec, rec[:-3] + "idx") as writer:
+        for key in range(1, records + 1):
+            length = random.randint(record_bytes * 4 // 5, record_bytes * 6 // 5)
+            at = random.randint(0, len(pool) - length)
+            encoded = b"\xff\xd8\xff" + pool[at : at + length] + b"\xff\xd9"
+            writer.write(key, pack_image((key - 1) // EACH, encoded, key))
+        writer.write(0, pack_header([records + 1, records + 1 + identities], 0, 1))
+    return rec
+
+
+def report(rounds, loop, size, records):
+    def median(name):
+        return statistics.median(found[name] for found in rounds)
+
+    def spread(values):
+        return f"{statistics.median(values):.2f} ({min(values):.2f} to {max(values):.2f})"
+
+    for name, target in (("in order", 0.6), ("shuffled", 0.35)):
+        seconds = median(name)
+        ratios = [found[name + " cp"] / found[name] for found in rounds]
+        print(
+            f"{name}: {seconds:.2f} s, {size / seconds / 1e6:.0f} MB/s, "
+            f"{records / seconds:.0f} records/s, {median(name + ' memory'):.0f} MB above imports; "
+            f"{median(name + ' whole'):.2f} s with imports"
+        )
+        print(f"  x cp ({median(name + ' cp'):.2f} s): {spread(ratios)}, wanted {target}")
+        faster = [loop / found[name] for found in rounds]
+        print(f"  x Example loop ({records / loop:.0f} records/s): {spread(faster)}, wanted 10")
+
+
+if __name__ == "__main__":
+    run(main)
