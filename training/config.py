@@ -140,6 +140,9 @@ class TrainConfig:
         5e-4, "L2 decay of the weights", "optimisation", low=0.0, alias=("weight_deacy",)
     )
 
+    accumulate: int = flag(
+        1, "parts that a batch is computed in, one after the other", "optimisation", low=1
+    )
     clip_norm: Optional[float] = flag(
         None, "largest norm of a step's gradients (default: not clipped)", "optimisation", above=0.0
     )

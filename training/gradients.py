@@ -11,35 +11,38 @@ from runtime.tf1 import tf
 FIRST_SCALE = 2.0**15  # of fp16's gradients; halved at each overflow
 GROWTH_STEPS = 2000  # steps without one before it is doubled
 
-# pairs: [(gradient, variable)]; finite: bool scalar; norm: of all gradients, before clipping.
+# pairs: [(gradient, variable)]; finite: bool scalar; norm: of those that clipping measures.
 Gradients = collections.namedtuple("Gradients", "pairs finite norm")
 
 
-def make_gradients(loss, embeddings_ND, variables, loss_scale=None, clip_norm=None, clip="all"):
-    """Gradients of `loss` at `variables`; those without one are left out.
-    loss_scale: float32 scalar, by which gradients are larger on their way through the backbone.
-    clip: whether clip_norm bounds the norm of `all` gradients, or of the `backbone`'s alone."""
+def backbone_and_head(loss, embeddings_ND, variables, loss_scale=None):
+    """Gradients of `loss`: [(gradient, variable)] behind the embeddings, and of the rest.
+    loss_scale: float32 scalar, by which gradients are larger on their way through the backbone."""
     slope_ND = tf.gradients(loss, embeddings_ND)[0]
-    up, down = (loss_scale, 1.0 / loss_scale) if loss_scale is not None else (None, None)
-    passed_ND = slope_ND if up is None else slope_ND * up
-    backbone = tf.gradients(embeddings_ND, variables, grad_ys=passed_ND)
-    backbone = [(g, v) for g, v in zip(backbone, variables) if g is not None]
-    if down is not None:
-        backbone = [(g * down, v) for g, v in backbone]
-    behind = {id(v) for _, v in backbone}
-    others = [v for v in variables if id(v) not in behind]
-    head = [(g, v) for g, v in zip(tf.gradients(loss, others), others) if g is not None]
-    squares = [tf.nn.l2_loss(g) for g, _ in backbone]
+    passed_ND = slope_ND if loss_scale is None else slope_ND * loss_scale
+    found = zip(tf.gradients(embeddings_ND, variables, grad_ys=passed_ND), variables)
+    backbone = [(gradient, variable) for gradient, variable in found if gradient is not None]
+    if loss_scale is not None:
+        backbone = [(gradient / loss_scale, variable) for gradient, variable in backbone]
+    behind = {id(variable) for _, variable in backbone}
+    others = [variable for variable in variables if id(variable) not in behind]
+    head = zip(tf.gradients(loss, others), others)
+    return backbone, [(gradient, variable) for gradient, variable in head if gradient is not None]
+
+
+def bound(backbone, head, clip_norm=None, clip="all"):
+    """Gradients whose norm is at most clip_norm: of `all`, or of the `backbone` alone."""
+    squares = [tf.nn.l2_loss(gradient) for gradient, _ in backbone]
     finite = tf.is_finite(tf.add_n(squares))
-    if clip == "all" and clip_norm:
-        head = [(_materialised(g), v) for g, v in head]
-        squares += [tf.nn.l2_loss(_values(g)) for g, _ in head]
+    if clip_norm and clip == "all":
+        head = [(_materialised(gradient), variable) for gradient, variable in head]
+        squares += [tf.nn.l2_loss(_values(gradient)) for gradient, _ in head]
     norm = tf.sqrt(2.0 * tf.add_n(squares))
     if clip_norm:
         factor = clip_norm / tf.maximum(norm, clip_norm)
-        backbone = [(g * factor, v) for g, v in backbone]
+        backbone = [(gradient * factor, variable) for gradient, variable in backbone]
         if clip == "all":
-            head = [(_times(g, factor), v) for g, v in head]
+            head = [(_times(gradient, factor), variable) for gradient, variable in head]
     return Gradients(backbone + head, finite, norm)
 
 

@@ -15,6 +15,8 @@ def train_loop(session, step, first, last, hooks, stop):
         number += 1
         wanted = {name for hook in hooks for name in hook.wants(number)}
         begun = time.perf_counter()
+        for part in step.before:
+            session.run(part)
         _, values = session.run((step.train, {name: step.scalars[name] for name in wanted}))
         seconds = time.perf_counter() - begun
         for hook in hooks:

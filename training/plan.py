@@ -23,7 +23,8 @@ def make_plan(config):
     find_loss(config.loss, config.margin, config.scale)
     manifest = read_manifest(config.tfrecords_file_path)
     identities = _identities(config, manifest)
-    drawn_count(identities, config.sample_rate, config.batch_size)
+    drawn_count(identities, config.sample_rate, config.batch_size // config.accumulate)
+    _check_parts(config)
     _check_image_size(config, manifest)
     sets = _sets(config)
     for name in ("ckpt", "summary", "logs"):
@@ -78,6 +79,19 @@ def _identities(config, manifest):
             f"{manifest.identities} or leave it out."
         )
     return config.num_output
+
+
+def _check_parts(config):
+    if config.batch_size % config.accumulate:
+        raise ValueError(
+            f"--batch_size {config.batch_size} cannot be cut into --accumulate {config.accumulate} "
+            "equal parts; change one of them."
+        )
+    if config.accumulate > 1 and config.sample_rate < 1.0:
+        raise ValueError(
+            f"--accumulate {config.accumulate} sums gradients of all centres, and --sample_rate "
+            f"{config.sample_rate} draws others for each part; use one of them."
+        )
 
 
 def _check_image_size(config, manifest):

@@ -8,47 +8,52 @@ from nets.build import embeddings
 from runtime.tf1 import tf
 from runtime.variables import decayed_variables
 from training import schedule
-from training.gradients import LossScale, make_gradients, recomputed
+from training.gradients import LossScale, backbone_and_head, bound, recomputed
 from training.optimizer import apply_gradients, decay_loss, make_slots
+from training.parts import Parts
 
 COMPUTE = {"fp32": tf.float32, "bf16": tf.bfloat16, "fp16": tf.float16}
 
-# train: the op that makes one step. scalars: name -> tensor, computed only when fetched.
-# images_BHWC -> plain_BD, mirrored_BD: the evaluation's placeholder and its two embeddings.
+# train: the op that makes one step; before: the ops to run before it, one for each part of the
+# batch but the last (--accumulate). scalars: name -> tensor, computed only when fetched.
 # backbone: the variables of the net itself, moving statistics too.
-Step = collections.namedtuple("Step", "train scalars backbone images_BHWC plain_BD mirrored_BD")
+# images_BHWC -> plain_BD, mirrored_BD: the evaluation's placeholder and its two embeddings.
+Step = collections.namedtuple(
+    "Step", "train before scalars backbone images_BHWC plain_BD mirrored_BD"
+)
 
 
 def build_step(config, plan, images_NHWC, labels_N, damaged=None):
-    """images_NHWC uint8 RGB, labels_N int64 in [0, plan.identities) -> Step.
-    damaged: a string that names the batch's replaced records, where --on_error is skip."""
+    """images_NHWC uint8 RGB, labels_N int64 in [0, plan.identities), a part of a batch -> Step.
+    damaged: a string that names the part's replaced records, where --on_error is skip."""
     global_step = tf.train.get_or_create_global_step()
-    embedded_ND = _embed(config, plan.spec, images_NHWC, global_step)
-    backbone = [variable for variable in tf.global_variables() if variable is not global_step]
-    head = _head(config, plan, embedded_ND, labels_N)
+    parts = Parts(config.accumulate, global_step)
+    outside = len(tf.global_variables())
+    embedded_ND = _embed(config, plan.spec, images_NHWC, parts.turn)
+    backbone = tf.global_variables()[outside:]
+    head = _head(config, plan, embedded_ND, labels_N, parts.turn)
     rate = _rate(config, plan, global_step)
     loss_scale = LossScale() if config.precision == "fp16" else None
-    gradients = make_gradients(
-        head.loss,
-        embedded_ND,
-        tf.trainable_variables(),
-        loss_scale=loss_scale and loss_scale.value,
-        clip_norm=config.clip_norm,
-        clip=config.clip,
+    pairs = backbone_and_head(
+        head.loss, embedded_ND, tf.trainable_variables(), loss_scale and loss_scale.value
     )
+    shown = parts.mean([head.loss, head.accuracy, head.accuracy_margin])
+    gradients = bound(*map(parts.mean_pairs, pairs), clip_norm=config.clip_norm, clip=config.clip)
     applied = _apply(config, plan, gradients, backbone, rate, global_step, loss_scale)
     average, averaged = _averages(config, applied, [v for v in backbone if v.trainable])
-    after = [averaged] + tf.get_collection(tf.GraphKeys.UPDATE_OPS)
-    with tf.control_dependencies(after):  # the step is counted once, when all else is done
+    statistics = tf.get_collection(tf.GraphKeys.UPDATE_OPS)
+    with tf.control_dependencies([averaged] + statistics + shown):
+        emptied = parts.clear()
+    with tf.control_dependencies([emptied]):  # the step is counted once, when all else is done
         train = tf.assign_add(global_step, 1).op
     with tf.control_dependencies([train]):  # after the update: read beside it, it would be a race
         decay = decay_loss(decayed_variables(), config.weight_decay)
     scalars = {
-        "loss": head.loss + decay,
-        "inference_loss": head.loss,
+        "loss": shown[0] + decay,
+        "inference_loss": shown[0],
         "decay_loss": decay,
-        "accuracy": head.accuracy,
-        "accuracy_margin": head.accuracy_margin,
+        "accuracy": shown[1],
+        "accuracy_margin": shown[2],
         "learning_rate": rate,
         "gradient_norm": gradients.norm,
         "finite": gradients.finite,
@@ -56,11 +61,11 @@ def build_step(config, plan, images_NHWC, labels_N, damaged=None):
     if damaged is not None:
         scalars["damaged"] = damaged
     evaluation = _evaluation(plan.spec, config.eval_batch_size, average)
-    return Step(train, scalars, backbone, *evaluation)
+    return Step(train, parts.before(statistics), scalars, backbone, *evaluation)
 
 
-def _embed(config, spec, images_NHWC, global_step):
-    """The training tower. Dropout is drawn from seed and step, so that a resumed run repeats it."""
+def _embed(config, spec, images_NHWC, turn):
+    """The training tower. Dropout is drawn from seed and turn, so that a resumed run repeats it."""
     with tf.variable_scope(tf.get_variable_scope(), reuse=tf.AUTO_REUSE):
         return embeddings(
             images_NHWC,
@@ -68,12 +73,12 @@ def _embed(config, spec, images_NHWC, global_step):
             training=True,
             dropout=config.dropout,
             compute_dtype=COMPUTE[config.precision],
-            dropout_seed=tf.stack([config.seed, tf.cast(global_step, tf.int32)]),
+            dropout_seed=tf.stack([config.seed, tf.cast(turn, tf.int32)]),
             wrap_unit=recomputed if config.recompute else None,
         )
 
 
-def _head(config, plan, embedded_ND, labels_N):
+def _head(config, plan, embedded_ND, labels_N, turn):
     return class_centres_loss(
         embedded_ND,
         labels_N,
@@ -87,6 +92,7 @@ def _head(config, plan, embedded_ND, labels_N):
         sub_centers=config.sub_centers,
         filter_above=config.filter_above,
         seed=config.seed,
+        step=turn,
         check=config.on_nan == "stop",
     )
 

@@ -46,7 +46,7 @@ def train(config):
             config.directory("ckpt"), _record(config, plan), config.saver_maxkeep
         )
         with tf.Session(config=device) as session, Stop() as stop:
-            session.run(tf.global_variables_initializer())
+            session.run([tf.global_variables_initializer(), tf.local_variables_initializer()])
             if prefix:
                 made.saver.restore(session, prefix)
             elif config.finetune:
@@ -86,7 +86,7 @@ def _resume_point(config):
 def _batches(config, first):
     dataset = training_batches(
         config.tfrecords_file_path,
-        config.batch_size,
+        config.batch_size // config.accumulate,
         config.seed,
         start_image=first * config.batch_size,
         augment=config.augmentation(),

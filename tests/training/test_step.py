@@ -45,10 +45,15 @@ class Run:
         self.graph = tf.Graph()
         with self.graph.as_default():
             tf.set_random_seed(config.seed)
-            self.step = build_step(config, self.plan, tf.constant(images), tf.constant(labels))
+            part = config.batch_size // config.accumulate
+            dataset = tf.data.Dataset.from_tensor_slices((images, labels)).repeat()
+            batches = dataset.batch(part, drop_remainder=True)
+            batches = tf.data.make_initializable_iterator(batches)
+            self.step = build_step(config, self.plan, *batches.get_next())
             device = session_config(config.device, xla=config.xla)
             self.session = tf.Session(config=device)
-            self.session.run(tf.global_variables_initializer())
+            self.session.run(batches.initializer)
+            self.session.run([tf.global_variables_initializer(), tf.local_variables_initializer()])
             self.variables = tf.global_variables()
 
     def __enter__(self):
@@ -59,8 +64,12 @@ class Run:
 
     def steps(self, count, *names):
         """Makes steps; the named scalars of each."""
-        wanted = [self.step.scalars[name] for name in names]
-        return [self.session.run([self.step.train] + wanted)[1:] for _ in range(count)]
+        wanted, found = [self.step.scalars[name] for name in names], []
+        for _ in range(count):
+            for part in self.step.before:
+                self.session.run(part)
+            found.append(self.session.run([self.step.train] + wanted)[1:])
+        return found
 
     def values(self):
         found = self.session.run(self.variables)
@@ -124,6 +133,18 @@ def test_clipping_the_backbone_alone_leaves_the_head_free(run):
     np.testing.assert_allclose(bound["class_centres"], free["class_centres"], rtol=1e-5, atol=1e-7)
     backbone = [name for name in trained(before) if name != "class_centres"]
     assert distance(before, bound, backbone) <= 0.05 * 1e-6 * 1.001
+
+
+def test_a_batch_in_parts_gives_the_weights_of_a_whole_one(run):
+    """Group norm, as batch statistics are of a part by their nature."""
+    settings = dict(lineage="insightface_tf_gn", net_depth=50, dropout=0.0, lr=0.001, momentum=0.5)
+    whole, parts = run(**settings), run(accumulate=4, **settings)
+    expected, found = [each.steps(3, "inference_loss", "accuracy") for each in (whole, parts)]
+    np.testing.assert_allclose(found, expected, rtol=1e-4)
+    expected, found = whole.values(), parts.values()
+    assert expected.keys() == found.keys()
+    for name in expected:
+        np.testing.assert_allclose(found[name], expected[name], rtol=1e-3, atol=1e-5, err_msg=name)
 
 
 def test_recomputed_activations_give_the_same_weights(run):
@@ -273,6 +294,21 @@ def test_settings_that_a_config_cannot_hold_are_refused(small, tmp_path):
     with pytest.raises(ValueError, match="--precision fp8 is not known"):
         config_of(small, tmp_path, precision="fp8")
     assert dataclasses.asdict(config_of(small, tmp_path))["precision"] == "fp32"
+
+
+@pytest.mark.parametrize(
+    "settings, sentence",
+    [
+        (dict(accumulate=3), "--batch_size 8 cannot be cut into --accumulate 3 equal parts"),
+        (dict(accumulate=2, sample_rate=0.5, batch_size=2), "use one of them"),
+        (dict(margin=(9.0,)), "--margin 9.0 is out of range"),
+        (dict(lr_steps=("9step", "5step"), schedule="multistep"), "they must rise"),
+    ],
+)
+def test_settings_that_contradict_end_before_a_graph(small, tmp_path, settings, sentence):
+    with pytest.raises(ValueError, match=".*") as error:
+        make_plan(config_of(small, tmp_path, **settings))
+    assert sentence in str(error.value)
 
 
 def test_five_seeded_steps_give_the_losses_on_record(run, request):
