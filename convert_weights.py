@@ -11,7 +11,7 @@ import os
 from typing import Optional, Tuple
 
 from nets.build import variable_shapes
-from nets.conversion import arrays_of, describe, tensors_of
+from nets.conversion import COUNTERS, arrays_of, describe, tensors_of
 from nets.lineages import LINEAGES, NetSpec
 from nets.saved import save_arrays, spec_of, variable_arrays
 from nets.weight_files import check_writable, read_tensors, write_tensors
@@ -72,8 +72,12 @@ def convert(config):
     }
     save_arrays(config.ckpt_file, arrays, record)
     print(f"{config.ckpt_file}: {len(arrays)} variables of {describe(spec)}.")
-    if left_out:
-        print(f"Left out: {', '.join(left_out[:10])}" + (", ..." if left_out[10:] else "") + ".")
+    counters = [name for name in left_out if COUNTERS.match(name)]
+    heads = [name for name in left_out if name not in counters]
+    if counters:
+        print(f"Left out: {len(counters)} counters of batches (num_batches_tracked).")
+    if heads:
+        print(f"Left out, as class weights: {', '.join(heads)}.")
 
 
 def export(ckpt_file, to):

@@ -51,6 +51,8 @@ def embed(config):
     lineage does so."""
     if not config.output.endswith(".npy"):
         raise ValueError(f"--output {config.output} must end in .npy.")
+    if not os.path.isdir(os.path.dirname(os.path.abspath(config.output))):
+        raise ValueError(f"--output {config.output} lies in no directory; make it first.")
     read, count = source(config.images, spec_of(config.ckpt_file).image_size)
     starts = range(0, count, config.batch_size)
     with Embedder(config.ckpt_file, config.device, config.batch_size) as embedder:

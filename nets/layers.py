@@ -105,15 +105,14 @@ def _batch_norm(x_NHWC, rules, gamma):
         y, batch_mean, batch_variance = _fused(
             x_NHWC, scale, offset, mean, variance, rules.row.eps, training=True
         )
-        if not rules.row.unbiased:  # the fused kernel hands out n/(n-1) times the variance
-            count = _count(x_NHWC)
-            batch_variance *= (
-                (count - 1.0) / count
-                if isinstance(count, float)
-                else (tf.maximum(count - 1.0, 1.0) / count)
-            )
+        handed_out = True  # the fused kernel hands out n/(n-1) times the variance that it used
     else:
         y, batch_mean, batch_variance = _synchronised(x_NHWC, scale, offset, rules)
+        handed_out = False
+    if handed_out != rules.row.unbiased:
+        count = _count(x_NHWC)
+        ratio = count / tf.maximum(count - 1.0, 1.0)
+        batch_variance *= ratio if rules.row.unbiased else 1.0 / ratio
     _follow(mean, batch_mean)
     _follow(variance, batch_variance)
     return y
@@ -138,7 +137,8 @@ def _fused(x_NHWC, scale, offset, mean, variance, eps, training):
 
 
 def _synchronised(x_NHWC, scale, offset, rules):
-    """Batch norm whose mean and square mean come from all ranks; each holds as many images."""
+    """Batch norm whose mean and square mean come from all ranks; each holds as many images. The
+    gradient passes through mean_over_ranks, which must have one."""
     x = tf.cast(x_NHWC, tf.float32)
     moments = tf.stack([tf.reduce_mean(x, [0, 1, 2]), tf.reduce_mean(x * x, [0, 1, 2])])
     moments = rules.mean_over_ranks(moments)

@@ -7,7 +7,6 @@ only numbers.
 import json
 import os
 import struct
-import zipfile
 
 import numpy as np
 
@@ -124,7 +123,7 @@ def _read_npz(path):
     try:
         with np.load(path, allow_pickle=False) as archive:
             return {name: archive[name] for name in archive.files}
-    except (ValueError, OSError, EOFError, AttributeError, KeyError, zipfile.BadZipFile) as error:
+    except Exception as error:  # zipfile and NumPy raise a dozen kinds at a damaged file
         raise ValueError(
             f"{path} is not a whole .npz of numbers ({error}); copy it again."
         ) from None
@@ -139,11 +138,8 @@ def _read_safetensors(path):
             raise ValueError(f"{path} is not a whole .safetensors file; copy it again.")
         try:
             header = json.loads(stream.read(length).decode("utf-8"))
-            entries = {name: e for name, e in header.items() if name != "__metadata__"}
-            plan = [
-                (name, e["dtype"], e["shape"], e["data_offsets"]) for name, e in entries.items()
-            ]
-        except (ValueError, KeyError, TypeError, AttributeError):
+            plan = [_entry(name, e) for name, e in header.items() if name != "__metadata__"]
+        except (ValueError, KeyError, TypeError, AttributeError, RecursionError):
             raise ValueError(
                 f"{path} has no readable .safetensors header; copy it again."
             ) from None
@@ -153,13 +149,21 @@ def _read_safetensors(path):
         }
 
 
+def _entry(name, entry):
+    begin, end = entry["data_offsets"]
+    shape = tuple(int(side) for side in entry["shape"])
+    return name, str(entry["dtype"]), shape, (int(begin), int(end))
+
+
 def _safetensor(stream, path, size, base, name, dtype, shape, offsets):
     begin, end = offsets
     known = "<u2" if dtype == "BF16" else SAFETENSORS.get(dtype)
     if known is None:
         raise ValueError(f"{path}: tensor {name} is of type {dtype}, which is not read here.")
-    count = int(np.prod(shape, dtype=np.int64))
-    if not 0 <= begin <= end <= size - base or end - begin != count * np.dtype(known).itemsize:
+    length = np.dtype(known).itemsize
+    for side in shape:
+        length *= side
+    if not 0 <= begin <= end <= size - base or end - begin != length or min(shape, default=0) < 0:
         raise ValueError(f"{path}: tensor {name} lies outside of the file; copy it again.")
     stream.seek(base + begin)
     array = np.frombuffer(stream.read(end - begin), known)
@@ -188,14 +192,14 @@ def _write_safetensors(path, tensors):
 def _read_mxnet(path):
     """MXNet's list of named arrays: dense arrays of format 0, 1 and 2, little endian."""
     with open(path, "rb") as stream:
+        if stream.read(8) != struct.pack("<Q", MXNET_LIST):
+            raise ValueError(f"{path} does not begin as MXNet's .params files do.")
         try:
-            magic, _, count = struct.unpack("<QQQ", stream.read(24))
-            if magic != MXNET_LIST or count > 1_000_000:
-                raise ValueError(f"{path} does not begin as MXNet's .params files do.")
-            arrays = [_mxnet_array(stream) for _ in range(count)]
-            (named,) = struct.unpack("<Q", stream.read(8))
-            names = [_exactly(stream, _number(stream, "<Q")).decode() for _ in range(named)]
-        except (struct.error, EOFError, KeyError, UnicodeDecodeError):
+            _exactly(stream, 8)
+            arrays = [_mxnet_array(stream) for _ in range(_number(stream, "<Q"))]
+            named = range(_number(stream, "<Q"))
+            names = [_exactly(stream, _number(stream, "<Q")).decode() for _ in named]
+        except (struct.error, EOFError, KeyError, ValueError, OverflowError, MemoryError):
             raise ValueError(f"{path} is not a whole .params file; copy it again.") from None
     if len(names) != len(arrays):
         raise ValueError(f"{path} has {len(arrays)} arrays and {len(names)} names; copy it again.")

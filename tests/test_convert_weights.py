@@ -2,7 +2,6 @@
 
 import os
 import pickle
-import struct
 import subprocess
 import sys
 
@@ -15,6 +14,7 @@ from nets.lineages import NetSpec
 from nets.saved import read_record, spec_of, variable_arrays
 from nets.weight_files import read_tensors, write_tensors
 from tests.nets.small import numbers, shapes_of
+from tests.nets.test_weight_files import write_params
 
 SIZES = ["--width", "0.125", "--embedding_size", "24", "--image_size", "32,32"]
 
@@ -83,7 +83,7 @@ def test_class_weights_are_left_out_and_said(tmp_path, capsys):
     spec = _spec("insightface_mxnet")
     source = _write(tmp_path / "in.npz", spec, fc7_weight=np.zeros((9, 24), np.float32))
     _convert(tmp_path, source, lineage="insightface_mxnet")
-    assert "Left out: fc7_weight." in capsys.readouterr().out
+    assert "class weights: fc7_weight." in capsys.readouterr().out
 
 
 def test_the_originals_names_pass_through_an_npz(tmp_path):
@@ -97,56 +97,20 @@ def test_the_originals_names_pass_through_an_npz(tmp_path):
     )
 
 
-def _params(path, tensors, version=2):
-    """An MXNet .params file, written from the format's description."""
-    content = struct.pack("<QQQ", 0x112, 0, len(tensors))
-    for array in tensors.values():
-        if version == 2:
-            content += struct.pack("<Ii", 0xF993FAC9, 0)
-        elif version == 1:
-            content += struct.pack("<I", 0xF993FAC8)
-        size = "I" if version == 0 else "q"
-        content += struct.pack(f"<I{array.ndim}{size}", array.ndim, *array.shape)
-        content += struct.pack("<iii", 1, 0, 0) + array.astype("<f4").tobytes()
-    content += struct.pack("<Q", len(tensors))
-    for name in tensors:
-        kind = "aux" if "moving_" in name else "arg"
-        named = f"{kind}:{name}".encode()
-        content += struct.pack("<Q", len(named)) + named
-    path.write_bytes(content)
-    return str(path)
-
-
 @pytest.mark.parametrize("version", [0, 1, 2])
 def test_mxnets_params_are_read(tmp_path, version):
     spec = _spec("insightface_mxnet")
-    source = _params(tmp_path / "model-0000.params", _tensors(spec), version)
+    source = write_params(tmp_path / "model-0000.params", _tensors(spec), version)
     out = _convert(tmp_path, source, lineage="insightface_mxnet")
     name = "resnet_v1_18/block4/unit_2/bottleneck_v1/conv2/W_conv2d"
     array = variable_arrays(out, [name])[name]
     assert np.array_equal(array, numbers(name, array.shape))
 
 
-def _bfloat16(path, name, array):
-    half = (array.view(np.uint32) >> 16).astype("<u2")
-    header = b'{"%s":{"dtype":"BF16","shape":[%d],"data_offsets":[0,%d]}}' % (
-        name.encode(),
-        half.size,
-        half.nbytes,
-    )
-    path.write_bytes(struct.pack("<Q", len(header)) + header + half.tobytes())
-
-
-def test_bfloat16_safetensors_are_read(tmp_path):
-    array = np.array([1.0, -2.5, 0.15625], np.float32)
-    _bfloat16(tmp_path / "a.safetensors", "x", array)
-    assert np.array_equal(read_tensors(str(tmp_path / "a.safetensors"))["x"], array)
-
-
 def _broken(tmp_path, ending):
     source = tmp_path / f"in{ending}"
     if ending == ".params":
-        _params(source, _tensors(_spec("insightface_mxnet")))
+        write_params(source, _tensors(_spec("insightface_mxnet")))
     else:
         _write(source)
     content = source.read_bytes()
@@ -230,6 +194,13 @@ def test_a_pickle_is_never_executed(tmp_path, monkeypatch, kind):
     with pytest.raises(ValueError, match="^[^\n]*$"):
         _convert(tmp_path, "in.pth")
     assert not (tmp_path / "executed").exists() and not (tmp_path / "ckpt").exists()
+
+
+def test_without_pytorch_a_pth_says_what_to_install(tmp_path, monkeypatch):
+    monkeypatch.setitem(sys.modules, "torch", None)
+    (tmp_path / "in.pth").write_bytes(b"x")
+    with pytest.raises(ValueError, match="pip install torch"):
+        _convert(tmp_path, str(tmp_path / "in.pth"))
 
 
 def test_exporting_as_another_lineage_says_what_differs(tmp_path):

@@ -99,3 +99,10 @@ def test_missing_files_are_refused(checkpoint, tmp_path):
 def test_a_wrong_command_line_is_one_sentence(argv):
     with pytest.raises(ValueError, match="^[^\n]*$"):
         infer.main(argv)
+
+
+@pytest.mark.parametrize("output", ["out.txt", "none/out.npy"])
+def test_an_output_that_cannot_be_written_is_refused_before_the_work(checkpoint, tmp_path, output):
+    flags = ["--ckpt_file", checkpoint, "--images", "x", "--output", str(tmp_path / output)]
+    with pytest.raises(ValueError, match="^--output"):
+        infer.main(["embed"] + flags)

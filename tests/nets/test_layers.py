@@ -83,22 +83,33 @@ def test_norm_adds_updates_only_when_training():
         assert not tf.get_collection(tf.GraphKeys.UPDATE_OPS)
 
 
-def test_synchronised_norm_equals_plain_when_there_is_one_rank():
+@pytest.mark.parametrize("lineage", ["arcface_torch", "insightface_tf"])
+def test_synchronised_norm_equals_plain_when_there_is_one_rank(lineage):
     def build(x):
-        plain = norm(x, Rules(ROW, True), "bn")
-        with tf.variable_scope(tf.get_variable_scope(), reuse=True):
-            same = norm(x, Rules(ROW, True, mean_over_ranks=tf.identity), "bn")
-        weights = tf.cast(tf.range(8), tf.float32)
-        return (
-            plain,
-            same,
-            tf.gradients(plain * plain * weights, x),
-            tf.gradients(same * same * weights, x),
-        )
+        outputs = []
+        for ranks in (None, tf.identity):
+            rules = Rules(LINEAGES[lineage], True, mean_over_ranks=ranks)
+            with tf.variable_scope("bn", reuse=tf.AUTO_REUSE):
+                y = norm(x, rules, "bn")
+            weights = tf.cast(tf.range(8), tf.float32)
+            updates = tf.get_collection_ref(tf.GraphKeys.UPDATE_OPS)
+            outputs.append([y, tf.gradients(y * y * weights, x)[0]] + updates[:])
+            del updates[:]
+        return outputs
 
-    plain, same, gradient, same_gradient = _run(build)
-    np.testing.assert_allclose(plain, same, atol=1e-5)
-    np.testing.assert_allclose(gradient, same_gradient, atol=1e-4)
+    with tf.Graph().as_default(), tf.Session() as session:
+        x = tf.placeholder(tf.float32, X.shape)
+        both, moved = build(x), []
+        for outputs in both:
+            tf.set_random_seed(1)
+            session.run(tf.global_variables_initializer())
+            ran = session.run(outputs, {x: X})
+            statistics = [v for v in tf.global_variables() if "moving" in v.op.name]
+            gamma = session.run([v for v in tf.global_variables() if "gamma" in v.op.name])[0]
+            moved.append(session.run(statistics) + [ran[0] / gamma])
+        for plain, synchronised in zip(*moved):
+            np.testing.assert_allclose(plain, synchronised, rtol=1e-4, atol=1e-5)
+        np.testing.assert_allclose(*session.run([both[0][1], both[1][1]], {x: X}), atol=1e-4)
 
 
 def test_group_norm_normalises_within_groups_of_an_image():
