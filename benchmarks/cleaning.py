@@ -30,7 +30,7 @@ class CleaningConfig:
     """What is drawn, spoilt and trained."""
 
     work_path: str = flag(
-        dataclasses.MISSING, "directory for everything; re-used where it is there"
+        dataclasses.MISSING, "directory for everything; reused where it is there"
     )
     identities: int = flag(80, "people drawn", low=2)
     images_per_identity: int = flag(40, "images of each", low=2)

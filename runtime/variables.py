@@ -16,7 +16,7 @@ def weight(name, shape, initializer, decay=False, trainable=True):
         name, shape, tf.float32, initializer=_seeded(initializer, name), trainable=trainable
     )
     if decay and not any(variable is other for other in tf.get_collection(DECAYED)):
-        tf.add_to_collection(DECAYED, variable)  # a second tower re-uses the variable: marked once
+        tf.add_to_collection(DECAYED, variable)  # a second tower reuses the variable: marked once
     return variable
 
 

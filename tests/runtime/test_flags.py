@@ -15,7 +15,7 @@ class Example:
     steps: Tuple[int, ...] = flag((1, 2), "when")
     kind: str = flag("red", "which:", choices=("red", "green"))
     loud: bool = flag(False, "whether")
-    size: Optional[int] = flag(None, "how large", alias=("sise",))
+    size: Optional[int] = flag(None, "how large", alias=("extent",))
 
 
 def parse(*argv):
@@ -50,11 +50,11 @@ def test_a_switch_is_said_bare_or_with_a_value(words, value):
 
 
 def test_an_alias_sets_the_field_and_stays_out_of_the_help(capsys):
-    assert parse("--path", "x", "--sise", "8").size == 8
+    assert parse("--path", "x", "--extent", "8").size == 8
     with pytest.raises(SystemExit) as end:
         parse("--help")
     shown = capsys.readouterr().out
-    assert end.value.code == 0 and "--size" in shown and "--sise" not in shown
+    assert end.value.code == 0 and "--size" in shown and "--extent" not in shown
 
 
 def test_the_command_line_wins_over_the_file_and_the_file_over_defaults(tmp_path):
