@@ -32,7 +32,8 @@ from runtime.script import ROOT, run  # noqa: E402
 EACH = 50  # images of an identity
 LOOP_SHARE = 10  # the Example loop converts a tenth of the records
 WARM_SHARE = 2.5  # of the .rec; a shuffle holds it twice for a moment
-# Runs one conversion in a fresh process: seconds without imports, peak memory above imports.
+# Runs one conversion in a fresh process: seconds without imports, and peak memory in MB above them,
+# where all that a worker process ever held counts as if it shared none of it.
 CONVERT = """
 import json, os, resource, sys, time
 sys.path.insert(0, {root!r})
@@ -47,8 +48,7 @@ warm({folder!r}, {size})
 began = time.time()
 mx2tfrecords.convert(config)
 seconds = time.time() - began
-memory = peak(resource.RUSAGE_SELF) - before
-memory += {workers} * max(0, peak(resource.RUSAGE_CHILDREN) - before)
+memory = peak(resource.RUSAGE_SELF) - before + {workers} * peak(resource.RUSAGE_CHILDREN)
 print(json.dumps([seconds, memory]))
 """
 

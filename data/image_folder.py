@@ -32,6 +32,7 @@ from data.image_lists import (  # noqa: E402
 from data.near_duplicates import difference_hash, near_pairs  # noqa: E402
 from data.recordio import RecordWriter, pack_header, pack_image, write_property  # noqa: E402
 from data.work_directory import work_directory  # noqa: E402
+from data.workers import cores  # noqa: E402
 from runtime.flags import flag, parse_flags  # noqa: E402
 from runtime.script import run  # noqa: E402
 
@@ -202,7 +203,7 @@ def _write_report(config, folder, paths, labels, hashes, faults):
 
 def _prepared(items, config):
     """Yields (item, encoded, hash, why it cannot be used) in order, prepared on threads."""
-    threads = config.workers or min(len(os.sched_getaffinity(0)), 4)
+    threads = config.workers or cores()
     bar = tqdm(total=len(items), unit=" images", disable=None)
     with bar, concurrent.futures.ThreadPoolExecutor(threads) as pool:
         for first in range(0, len(items), CHUNK):

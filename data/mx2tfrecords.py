@@ -30,7 +30,7 @@ from data.work_directory import (  # noqa: E402
     work_directory,
     write_state,
 )
-from data.workers import run_calls  # noqa: E402
+from data.workers import cores, run_calls  # noqa: E402
 from runtime.flags import flag, parse_flags  # noqa: E402
 from runtime.script import run  # noqa: E402
 
@@ -92,7 +92,7 @@ def convert(config):
     known = _fingerprint(config, shards, size, idx_path)
     if is_done(target, known):
         return None
-    workers = config.workers or min(len(os.sched_getaffinity(0)), 4)
+    workers = config.workers or cores()
     buckets = min(1.0, workers / shards) if config.shuffle else 0  # that lie beside their shards
     with work_directory(target, int(size * (1.02 + buckets))) as work_path:
         plan = conversion.Plan(

@@ -15,7 +15,35 @@ import numpy as np
 from data.recordio_blocks import FIRST, LENGTH_BITS, MAGIC
 from data.shards import mix
 
+LONGEST_LINE = 64
+
 Summary = collections.namedtuple("Summary", "records offset_sum header_offset")
+
+
+class RecordIndex:
+    """An .idx in memory, 32 bytes a line, looked up either way."""
+
+    def __init__(self, path):
+        self._key_R, self._offset_R = read_index(path)
+        self._by_key = np.argsort(self._key_R, kind="stable")
+        self._by_offset = np.argsort(self._offset_R, kind="stable")
+
+    def keys(self):
+        """The keys in the file's order."""
+        return self._key_R.tolist()
+
+    def offset(self, key):
+        """Where the record under `key` starts, or None; of a key that is there twice, the last."""
+        row = np.searchsorted(self._key_R, key, side="right", sorter=self._by_key) - 1
+        row = self._by_key[row]
+        return int(self._offset_R[row]) if self._key_R[row] == key else None
+
+    def keys_of(self, offsets):
+        """The key of each offset, None where the .idx does not list it."""
+        rows = np.searchsorted(self._offset_R, offsets, side="right", sorter=self._by_offset) - 1
+        rows = self._by_offset[rows]
+        listed = (self._offset_R[rows] == offsets).tolist()
+        return [key if known else None for key, known in zip(self._key_R[rows].tolist(), listed)]
 
 
 def summarise(path):
@@ -72,33 +100,39 @@ def read_index(path):
 
 def index_pieces(path, piece_bytes=1 << 24):
     """Yields (keys, offsets) of an .idx, some of its lines at a time."""
-    lines, rest = 0, b""
+    lines, rest, text = 0, b"", b"\n"
     with open(path, "rb") as stream:
-        while True:
+        while text:
             text = stream.read(piece_bytes)
-            cut = text.rfind(b"\n") + 1 if text else 0
-            whole, rest = (rest + text[:cut], text[cut:]) if text else (rest, b"")
-            if whole.strip():
-                pairs = _index_pairs(whole)
+            rest += text
+            cut = rest.rfind(b"\n") + 1 if text else len(rest)
+            cut = len(rest) if not cut and len(rest) > LONGEST_LINE else cut
+            whole, rest = rest[:cut].rstrip(), rest[cut:]
+            if whole:
+                pairs = _index_pairs(whole + b"\n")
                 if pairs is None:
                     raise ValueError(_index_fault(path, whole, lines))
-                lines += whole.count(b"\n")
+                lines += len(pairs)
                 yield pairs[:, 0], pairs[:, 1]
-            if not text:
-                break
-    if not lines and not whole.strip():
+    if not lines:
         raise ValueError(f"{path} is empty; delete it to read the .rec in order without it.")
 
 
 def _index_pairs(text):
     """Lines of an .idx -> int64 [R, 2], or None where one of them is something else."""
+    array = np.frombuffer(text, np.uint8)
+    ends_line = array[(array == ord("\t")) | (array == ord(" ")) | (array == ord("\n"))] == ord(
+        "\n"
+    )
+    if len(ends_line) % 2 or ends_line[::2].any() or not ends_line[1::2].all():
+        return None  # not one tab and one line's end in turn
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("error")
             numbers = np.fromstring(text, np.int64, sep=" ")
     except (DeprecationWarning, ValueError):
         return None
-    if len(numbers) != 2 * len(text.split(b"\n")) - 2 * text.endswith(b"\n") or numbers.min() < 0:
+    if len(numbers) != len(ends_line) or numbers.min() < 0:
         return None
     return numbers.reshape(-1, 2)
 

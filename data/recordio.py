@@ -12,7 +12,7 @@ import struct
 
 import numpy as np
 
-from data.record_index import read_index
+from data.record_index import RecordIndex
 from data.recordio_blocks import (
     FIRST,
     HEADER,
@@ -152,14 +152,11 @@ class RecordReader:
         self.path = rec_path
         beside = os.path.splitext(rec_path)[0] + ".idx"
         self.idx_path = idx_path or (beside if os.path.exists(beside) else None)
-        if os.path.getsize(rec_path) == 0:
-            raise ValueError(f"{rec_path} is empty (0 bytes); copy or build it again.")
-        self._offsets = self._keys = None
-        if self.idx_path:
-            keys, offsets = (column.tolist() for column in read_index(self.idx_path))
-            self._offsets, self._keys = dict(zip(keys, offsets)), dict(zip(offsets, keys))
-        self._stream = open(rec_path, "rb", buffering=0)
         self._size = os.path.getsize(rec_path)
+        if self._size == 0:
+            raise ValueError(f"{rec_path} is empty (0 bytes); copy or build it again.")
+        self._index = RecordIndex(self.idx_path) if self.idx_path else None
+        self._stream = open(rec_path, "rb", buffering=0)
 
     def __enter__(self):
         return self
@@ -169,35 +166,22 @@ class RecordReader:
 
     def keys(self):
         """The keys of the .idx, in its order."""
-        if self._offsets is None:
-            raise ValueError(f"{self.path} has no .idx beside it: it can only be read in order.")
-        return list(self._offsets)
+        return self._needed_index().keys()
 
     def read(self, key):
         """The Record under `key` of the .idx."""
-        if self._offsets is None:
-            raise ValueError(
-                f"{self.path} has no .idx beside it: record {key} cannot be looked up."
-            )
-        if key not in self._offsets:
+        offset = self._needed_index().offset(key)
+        if offset is None:
             raise ValueError(f"{self.idx_path}: there is no record {key} in it.")
-        offset = self._offsets[key]
         if offset + 8 > self._size or offset % 4:
-            where = "past the end" if offset + 8 > self._size else "inside a record"
-            raise BrokenRecordError(
-                self.path,
-                key,
-                offset,
-                f"is {where} ({self._size} bytes): is the .idx of another .rec",
-            )
-        want = 1 << 16
-        while True:
+            place = "past the end" if offset + 8 > self._size else "inside a record"
+            why = f"is {place} ({self._size} bytes): is the .idx of another .rec"
+            raise BrokenRecordError(self.path, key, offset, why)
+        found, want = None, 1 << 16
+        while found is None:
             stop = min(offset + want, self._size)
             data = read_at(self._stream, offset, stop - offset)
-            found = find_records(data, 1, stop == self._size)
-            if found is not None:
-                break
-            want *= 8
+            found, want = find_records(data, 1, stop == self._size), 8 * want
         starts, stops, broken, end = found
         if broken:
             raise BrokenRecordError(self.path, key, offset, broken[0][1])
@@ -207,24 +191,21 @@ class RecordReader:
         """Yields every Record in the file's order, header and range records too.
         on_broken: called with each BrokenRecordError to go on after it; without it the first is
         raised."""
-        place = 0
+        on_broken, place = on_broken or _raise, 0
         for block in read_blocks(self.path):
-            broken = list(block.broken)
-            for i in range(len(block)):
-                offset = int(block.offset + block.start_R[i])
-                while broken and broken[0][0] < offset:
-                    self._refuse(*broken.pop(0), place=place, on_broken=on_broken)
-                    place += 1
+            whys = dict(block.broken)
+            rows = {int(block.offset + start): i for i, start in enumerate(block.start_R)}
+            offsets = sorted(list(rows) + list(whys))
+            for offset, key in zip(offsets, self._keys(offsets, place)):
                 try:
-                    yield self._record(block, i, self._key(offset, place))
+                    if offset in whys:
+                        raise BrokenRecordError(self.path, key, offset, whys[offset])
+                    record = self._record(block, rows[offset], key)
                 except BrokenRecordError as error:
-                    if on_broken is None:
-                        raise
                     on_broken(error)
-                place += 1
-            for at, why in broken:
-                self._refuse(at, why, place=place, on_broken=on_broken)
-                place += 1
+                else:
+                    yield record
+            place += len(offsets)
 
     def __iter__(self):
         return self.images()
@@ -232,22 +213,24 @@ class RecordReader:
     def images(self, on_broken=None):
         """Yields the images alone; see records()."""
         for record in self.records(on_broken):
-            if len(record.encoded) or len(record.labels) == 1:
-                try:
-                    yield self._image(record)
-                except BrokenRecordError as error:
-                    if on_broken is None:
-                        raise
-                    on_broken(error)
+            if not record.encoded and len(record.labels) > 1:
+                continue
+            why = label_fault(record.labels[0]) or ("" if record.encoded else "has no image bytes")
+            if why:
+                error = BrokenRecordError(self.path, record.key, record.offset, why)
+                (on_broken or _raise)(error)
+            else:
+                yield Image(record.key, int(record.labels[0]), record.encoded, record.offset)
 
-    def _refuse(self, at, why, place, on_broken):
-        error = BrokenRecordError(self.path, self._key(at, place), at, why)
-        if on_broken is None:
-            raise error
-        on_broken(error)
+    def _needed_index(self):
+        if self._index is None:
+            raise ValueError(f"{self.path} has no .idx beside it: it can only be read in order.")
+        return self._index
 
-    def _key(self, offset, place):
-        return place if self._keys is None else self._keys.get(offset)
+    def _keys(self, offsets, place):
+        if self._index is None:
+            return range(place, place + len(offsets))
+        return self._index.keys_of(offsets)
 
     def _record(self, block, i, key):
         offset = int(block.offset + block.start_R[i])
@@ -257,10 +240,6 @@ class RecordReader:
             raise BrokenRecordError(self.path, key, offset, str(error)) from None
         return Record(key, offset, labels, bytes(encoded))
 
-    def _image(self, record):
-        why = label_fault(record.labels[0])
-        if why is None and not record.encoded:
-            why = "has no image bytes"
-        if why is not None:
-            raise BrokenRecordError(self.path, record.key, record.offset, why)
-        return Image(record.key, int(record.labels[0]), record.encoded, record.offset)
+
+def _raise(error):
+    raise error

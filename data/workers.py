@@ -10,6 +10,12 @@ import traceback
 from runtime.script import ROOT
 
 
+def cores():
+    """Processor cores that this process may use, at most 4: more wait for the disk."""
+    allowed = getattr(os, "sched_getaffinity", None)  # Linux
+    return min(4, len(allowed(0)) if allowed else os.cpu_count() or 1)
+
+
 def run_calls(function, calls, workers, progress):
     """[function(*call, report) for call in calls], call i in process i modulo workers.
 
