@@ -16,25 +16,30 @@ IMAGES, IDENTITIES, STEPS = 8, 20, 6
 
 @pytest.fixture(scope="module")
 def losses():
-    """{loss: its value at each step} of one net for each, from one graph."""
+    """{loss: its value at each step, alone with the net}: one graph, in which a weight of 1 or 0
+    chooses the loss that trains."""
     random = np.random.RandomState(0)
     images_NHWC = random.randint(0, 256, (IMAGES, 32, 32, 3)).astype(np.uint8)
     labels_N = random.randint(0, IDENTITIES, IMAGES)
-    fetched = {}
+    followed = {}
     with tf.Graph().as_default(), tf.Session() as session:
         tf.set_random_seed(1)
         embedded_ND = embeddings(tf.constant(images_NHWC), SPEC, training=True)
-        net = tf.trainable_variables()
+        chosen_L = tf.placeholder(tf.float32, [len(LOSSES)])
+        each = []
         for name in LOSSES:
             with tf.variable_scope(name):
-                head = class_centres_loss(embedded_ND, tf.constant(labels_N), IDENTITIES, name)
-            variables = net + [head.centres]
-            pairs = list(zip(tf.gradients(head.loss, variables), variables))
-            fetched[name] = [head.loss, apply_gradients(pairs, 0.01, weight_decay=5e-4)]
-        followed = {}
-        for name in LOSSES:
+                each.append(
+                    class_centres_loss(embedded_ND, tf.constant(labels_N), IDENTITIES, name)
+                )
+        total = tf.reduce_sum(chosen_L * tf.stack([head.loss for head in each]))
+        variables = tf.trainable_variables()
+        pairs = list(zip(tf.gradients(total, variables), variables))
+        move = apply_gradients(pairs, 0.01, weight_decay=5e-4)
+        for name, one_L in zip(LOSSES, np.eye(len(LOSSES))):
             session.run(tf.global_variables_initializer())
-            followed[name] = [session.run(fetched[name])[0] for _ in range(STEPS)]
+            steps = [session.run([total, move], {chosen_L: one_L}) for _ in range(STEPS)]
+            followed[name] = [total for total, _ in steps]
     return followed
 
 
