@@ -76,7 +76,7 @@ def apply_gradients(
         if kind == "lars" and decay:
             own = own._replace(rate=own.rate * _trust(variable, gradient, decay))
         if kind == "adamw":
-            own = rates._replace(corrections=_corrections(tf.assign_add(_steps(variable), 1)))
+            own = own._replace(corrections=_corrections(tf.assign_add(_steps(variable), 1)))
         move = _move_rows if isinstance(gradient, tf.IndexedSlices) else _move_all
         moved.append(move(variable, gradient, kind, own, decay))
     return tf.group(*moved)

@@ -159,3 +159,22 @@ def test_update_works_in_a_branch_of_a_condition():
         session.run(moved, {go: True})
         for before, after in zip(start, session.run(variables + made)):
             assert (before != after).any()
+
+
+@pytest.mark.parametrize("kind", optimizer.OPTIMIZERS)
+def test_rate_factor_scales_each_variables_rate(kind):
+    """Twice the rate at half the factor is the same step."""
+    ends = []
+    for rate, factor in ((RATE, 1.0), (2 * RATE, 0.5)):
+        with tf.Graph().as_default(), tf.Session() as session:
+            variable = weight("w", [2], tf.constant_initializer([1.0, 2.0]), decay=True)
+            move = optimizer.apply_gradients(
+                [(tf.constant([0.3, -0.4]), variable)],
+                rate,
+                kind,
+                rate_factor=lambda _, f=factor: f,
+            )
+            session.run(tf.global_variables_initializer())
+            session.run(move)
+            ends.append(session.run(variable))
+    np.testing.assert_allclose(ends[0], ends[1], rtol=1e-6)
