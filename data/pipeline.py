@@ -56,7 +56,7 @@ def training_batches(
     )
     stream = RecordStream(names, manifest, seed, buffer_size, host, hosts)
     batches = stream.records(start_image).batch(batch_size, drop_remainder=True)
-    batches = batches.prefetch(max(2, READ_AHEAD // batch_size))
+    batches = batches.prefetch(max(2, min(READ_AHEAD, stream.images) // batch_size))
     augmentation = augment if isinstance(augment, Augmentation) else recipe(augment)
 
     def finish(batch, records):
@@ -67,7 +67,8 @@ def training_batches(
             decoded = decoder.decode_or_replace(example_N, record_N, names)
         place_N = start_image + batch * batch_size + tf.range(batch_size, dtype=tf.int64)
         images = augment_images(decoded[0], int(seed), place_N * hosts + host, augmentation)
-        return (batch, images) + tuple(decoded[1:])
+        parts = (images,) + tuple(decoded[1:])
+        return (batch,) + parts if on_error == "stop" else parts
 
     calls = threads or os.cpu_count()
     batches = batches.enumerate().map(finish, num_parallel_calls=calls)
@@ -84,10 +85,10 @@ def training_batches(
                 hosts=hosts,
             )
         )
-        batches = _without_gaps(batches, len(_STREAMS) - 1, start_image, batch_size)
+        batches = _without_gaps(batches, len(_STREAMS) - 1, start_image)
     if epochs is not None:
         batches = batches.take(max(0, epochs * stream.images - start_image) // batch_size)
-    return batches.map(lambda batch, *parts: parts).prefetch(2)
+    return batches.prefetch(2)
 
 
 def damage(error):
@@ -105,21 +106,39 @@ def damage(error):
     )
 
 
-def _without_gaps(batches, stream, start_image, batch_size):
-    """A batch that failed leaves a gap in the numbers, and here the gap becomes an error that says
-    where: the decoder's own error would not, and wrapping each batch costs more than all else."""
+def _without_gaps(batches, stream, start_image):
+    """A batch that fails becomes an error that says where in the stream: the decoder's own error
+    would not, and wrapping each batch by itself costs more than all else.
 
-    def follow(expected, batch, images, label_N):
-        at = tf.as_string(start_image + expected * batch_size)
+    Errors are ignored, which leaves gaps in the numbers. A tick after each batch finds its gap at
+    once; without ticks, a data set that is damaged throughout would be read for ever."""
+    _, images, label_N = tf.data.get_output_shapes(batches)
+    size = images.as_list()
+
+    def tick(number):
+        nothing = tf.zeros([0] + size[1:], tf.uint8), tf.zeros([0], tf.int64)
+        return (-1 - number,) + nothing
+
+    def follow(expected, number, images, label_N):
+        is_tick = number < 0
+        at = tf.as_string(start_image + expected * size[0])
         where = [f"training stream {stream}: the batch at image ", at, " cannot be decoded"]
-        whole = tf.Assert(tf.equal(batch, expected), [tf.strings.join(where)])
+        whole = tf.Assert(~is_tick | tf.equal(expected, -number), [tf.strings.join(where)])
         with tf.control_dependencies([whole]):
-            return expected + 1, (tf.identity(batch), images, tf.identity(label_N))
+            after = tf.where(is_tick, expected, number + 1)
+        return after, (tf.identity(number), images, label_N)
 
-    batches = batches.apply(tf.data.experimental.ignore_errors())
-    return batches.apply(
-        tf.data.experimental.scan(
-            tf.constant(0, tf.int64), lambda expected, element: follow(expected, *element)
+    ticks = tf.data.Dataset.range(1 << 62).map(tick)
+    turns = tf.data.Dataset.range(2).repeat()
+    mixed = tf.data.experimental.choose_from_datasets([batches, ticks], turns)
+    mixed = mixed.apply(tf.data.experimental.ignore_errors())
+    start = tf.constant(0, tf.int64)
+    mixed = mixed.apply(tf.data.experimental.scan(start, lambda n, element: follow(n, *element)))
+    mixed = mixed.filter(lambda number, *parts: number >= 0)
+    return mixed.map(
+        lambda number, images, label_N: (
+            tf.ensure_shape(images, size),
+            tf.ensure_shape(label_N, size[:1]),
         )
     )
 

@@ -20,9 +20,9 @@ class RecordStream:
         total = manifest.images
         self.low, self.high = total * host // hosts, total * (host + 1) // hosts
         self.images = self.high - self.low  # of this host in each epoch
-        if not self.images:
+        if total < hosts:
             raise ValueError(
-                f"{total} images are too few for {hosts} hosts; host {host} would have none."
+                f"{total} images are too few for {hosts} hosts; one of them would have none."
             )
 
     def records(self, first):
@@ -73,11 +73,21 @@ class RecordStream:
         TensorFlow leaves a file at its first bad checksum; what is lost of it comes as empty
         records, so that every later record keeps its position."""
         name = tf.gather(tf.constant(self.names), shard)
-        examples = tf.data.TFRecordDataset(name, buffer_size=READ_BYTES)
+        readable = tf.data.Dataset.from_tensors(name).map(_opened)
+        readable = readable.apply(tf.data.experimental.ignore_errors())
+        examples = readable.flat_map(lambda path: tf.data.TFRecordDataset(path, None, READ_BYTES))
         examples = examples.apply(tf.data.experimental.ignore_errors())
         lost = tf.data.Dataset.from_tensors(tf.constant(b"")).repeat()
         numbered = examples.concatenate(lost).enumerate(start=shard * (1 << RECORD_BITS))
         return numbered.skip(start).take(length)
+
+
+def _opened(path):
+    """The path, or an error if its first record cannot be read. A file that cannot be opened must
+    never reach ignore_errors: TensorFlow would try to open it for ever."""
+    first = tf.data.experimental.get_single_element(tf.data.TFRecordDataset(path).take(1))
+    with tf.control_dependencies([first]):
+        return tf.identity(path)
 
 
 def shard_and_number(record):
