@@ -14,6 +14,7 @@ from nets.lineages import NetSpec
 from runtime.session import session_config
 from runtime.tf1 import tf
 
+AVERAGE = "/ExponentialMovingAverage"  # what tf.train.ExponentialMovingAverage names its own
 STEP = re.compile(r"_(\d+)\.ckpt$")
 
 
@@ -92,9 +93,13 @@ def restore(session, prefix, variables):
 
 
 def stored_names(prefix):
-    """{name in this repository's spelling: (name in the checkpoint, shape)}."""
+    """{name in this repository's spelling: (name in the checkpoint, shape)}. Where a run kept
+    moving averages of its weights, they are what it validated, and what is read here."""
     shapes = open_checkpoint(prefix).get_variable_to_shape_map()
-    return {canonical(name): (name, shape) for name, shape in shapes.items()}
+    stored = {canonical(name): (name, shape) for name, shape in shapes.items()}
+    averages = [name for name in stored if name.endswith(AVERAGE)]
+    stored.update({name[: -len(AVERAGE)]: stored[name] for name in averages})
+    return stored
 
 
 def load(session, prefix, variables):

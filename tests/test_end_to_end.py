@@ -107,6 +107,17 @@ def test_evaluation_gives_the_accuracy_that_training_saw(small, trained, tmp_pat
             assert row[name] == pytest.approx(seen[key][name], abs=1e-6), (key, name)
 
 
+def test_evaluation_reads_the_averages_that_training_validated(small, tmp_path):
+    output, path = str(tmp_path / "run"), str(tmp_path / "eval.json")
+    assert train_nets.main(flags(small, output, "--ema", "0.9")) == 0
+    words = ["--ckpt_file", last_checkpoint(output, 3), "--eval_db_path", small.folder]
+    assert eval_ckpt_file.main(words + ["--eval_datasets", "lfw", "--json", path]) in (0, None)
+    with open(path) as stream:
+        (row,) = json.load(stream)
+    seen = [line for line in numbers_of(output) if line.get("set") == "lfw"][-1]
+    assert seen["step"] == 3 and row["xnorm"] == pytest.approx(seen["xnorm"], rel=1e-5)
+
+
 def start(small, output, *more):
     words = [sys.executable, "train_nets.py"] + flags(small, output, *more)
     return subprocess.Popen(words, cwd=ROOT, stderr=subprocess.PIPE, stdout=subprocess.PIPE)
