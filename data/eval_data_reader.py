@@ -11,6 +11,7 @@ import cv2
 import numpy as np
 
 from data import safe_pickle
+from data.image_bytes import decoded
 from data.safe_pickle import PickledArray
 
 
@@ -56,7 +57,7 @@ def decode_images(encoded, image_size, where="image", first=0):
     height, width = image_size
     images_NHWC = np.empty((len(encoded), height, width, 3), np.uint8)
     for i, data in enumerate(encoded):
-        image = cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_COLOR) if data else None
+        image = decoded(data) if data else None
         if image is None:
             raise ValueError(
                 f"{where} {first + i} is no image that can be decoded ({len(data)} bytes); "

@@ -7,11 +7,9 @@ is handed out is decoded. The stream is epoch 0, epoch 1, ... without a seam.
 import os
 import re
 
-import cv2
-import numpy as np
-
 from data.augment import Augmentation, augment_images, recipe
 from data.decoding import FAULT, Decoder
+from data.image_bytes import decoded
 from data.manifest import LocalFiles, read_manifest
 from data.record_stream import RecordStream, shard_and_number
 from data.shards import parse_example
@@ -62,12 +60,12 @@ def training_batches(
     def finish(batch, records):
         record_N, example_N = records
         if on_error == "stop":
-            decoded = decoder.decode(example_N)
+            found = decoder.decode(example_N)
         else:
-            decoded = decoder.decode_or_replace(example_N, record_N, names)
+            found = decoder.decode_or_replace(example_N, record_N, names)
         place_N = start_image + batch * batch_size + tf.range(batch_size, dtype=tf.int64)
-        images = augment_images(decoded[0], int(seed), place_N * hosts + host, augmentation)
-        parts = (images,) + tuple(decoded[1:])
+        images = augment_images(found[0], int(seed), place_N * hosts + host, augmentation)
+        parts = (images,) + tuple(found[1:])
         return (batch,) + parts if on_error == "stop" else parts
 
     calls = threads or os.cpu_count()
@@ -196,7 +194,7 @@ def _whole(example, identities, image_size, raw):
 
 def _size(image):
     """(H, W) of an encoded image, or None."""
-    pixels = cv2.imdecode(np.frombuffer(image, np.uint8), cv2.IMREAD_COLOR) if image else None
+    pixels = decoded(image) if image else None
     return None if pixels is None else pixels.shape[:2]
 
 

@@ -1,0 +1,175 @@
+"""Images a second of the training pipeline against a bare loop of cv2.imdecode on the same cores;
+seconds and memory of reading a verification set.
+
+python benchmarks/pipeline.py
+"""
+
+import dataclasses
+import os
+import resource
+import statistics
+import subprocess
+import sys
+import tempfile
+import time
+
+if __package__ in (None, ""):  # run as a file: imports start at the repository's root
+    sys.path[0] = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
+
+import cv2  # noqa: E402
+import numpy as np  # noqa: E402
+
+from runtime.flags import flag, parse_flags  # noqa: E402
+from runtime.script import run  # noqa: E402
+
+SHARDS, LOOPS = 8, 500
+
+
+@dataclasses.dataclass(frozen=True)
+class BenchmarkConfig:
+    cores: int = flag(2, "cores for either side", low=1)
+    images: int = flag(8000, "images of about 9 kB", low=1024)
+    batch_size: int = flag(128, "images a batch", low=1)
+    augment: str = flag("flip", "the pipeline's recipe", choices=("none", "flip", "strong"))
+    seconds: float = flag(4.0, "of each measurement", above=0)
+    rounds: int = flag(3, "measurements of each side, in turn", low=1)
+    bin_images: int = flag(12000, "images of the verification set", low=2)
+    part: str = flag("all", "one side", choices=("all", "bare", "pipeline", "bin"))
+    folder: str = flag("", "where the data lies; only with --part")
+
+
+def main(argv=None):
+    config = parse_flags(BenchmarkConfig, argv, __doc__)
+    if config.part != "all":
+        print(*PARTS[config.part](config))
+        return
+    with tempfile.TemporaryDirectory() as folder:
+        _write_data(folder, config)
+        _compare(config, folder)
+        for form in ("bytes", "arrays"):
+            path = os.path.join(folder, f"{form}.bin")
+            seconds, megabytes = _run("bin", config, path)[0]
+            print(
+                f"{config.bin_images:,} images of a .bin ({form}): read in {seconds:.2f} s, "
+                f"{megabytes:.0f} MB above import"
+            )
+
+
+def _compare(config, folder):
+    """Rounds of either side in turn, so that a busy machine is busy for both."""
+    ratios = []
+    for _ in range(config.rounds):
+        bare = sum(rate for rate, _ in _run("bare", config, folder, processes=config.cores))
+        rate, processor = _run("pipeline", config, folder)[0]
+        ratios.append(rate / bare)
+        print(
+            f"bare cv2.imdecode on {config.cores} cores {bare:,.0f} images/s; pipeline "
+            f"({config.augment}, batch {config.batch_size}) {rate:,.0f} images/s "
+            f"({processor:.2f} cores busy): ratio {ratios[-1]:.2f}"
+        )
+    print(f"median ratio {statistics.median(ratios):.2f}")
+
+
+def _run(part, config, folder, processes=1):
+    """[(number, number)] that the processes print, which run at the same time."""
+    words = [sys.executable, os.path.abspath(__file__), "--part", part, "--folder", folder]
+    for name in ("cores", "batch_size", "augment", "seconds"):
+        words += [f"--{name}", str(getattr(config, name))]
+    started = [subprocess.Popen(words, stdout=subprocess.PIPE) for _ in range(processes)]
+    return [tuple(map(float, child.communicate()[0].split())) for child in started]
+
+
+def _bare(config):
+    """(images/s of one process's loop, 1)."""
+    from data.shards import read_shard
+
+    cv2.setNumThreads(1)
+    path = os.path.join(config.folder, f"train-{0:05d}.tfrecords")
+    encoded = [np.frombuffer(image, np.uint8) for _, image in read_shard(path, check=False)]
+    for image in encoded[:LOOPS]:
+        cv2.imdecode(image, cv2.IMREAD_COLOR)
+    start, done = time.time(), 0
+    while time.time() - start < config.seconds:
+        for image in encoded[:LOOPS]:
+            cv2.imdecode(image, cv2.IMREAD_COLOR)
+        done += len(encoded[:LOOPS])
+    return done / (time.time() - start), 1
+
+
+def _pipeline(config):
+    """(images/s, cores busy)."""
+    from data.pipeline import training_batches
+    from runtime.tf1 import tf
+
+    if hasattr(os, "sched_setaffinity"):
+        os.sched_setaffinity(0, sorted(os.sched_getaffinity(0))[: config.cores])
+    dataset = training_batches(
+        config.folder, config.batch_size, seed=0, augment=config.augment, threads=config.cores
+    )
+    iterator = tf.data.make_initializable_iterator(dataset)
+    fetch = iterator.get_next()[0].op
+    with tf.Session() as session:
+        session.run(iterator.initializer)
+        for _ in range(10):
+            session.run(fetch)
+        start, processor, done = time.time(), time.process_time(), 0
+        while time.time() - start < config.seconds:
+            session.run(fetch)
+            done += config.batch_size
+        return done / (time.time() - start), (time.process_time() - processor) / (
+            time.time() - start
+        )
+
+
+def _bin(config):
+    """(seconds, MB of peak memory above import)."""
+    from data.eval_data_reader import read_pairs
+
+    before, start = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss, time.time()
+    pairs = read_pairs(config.folder)
+    seconds = time.time() - start
+    after = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    assert len(pairs[0]) == 2 * len(pairs[1])
+    return seconds, (after - before) / 1024
+
+
+PARTS = {"bare": _bare, "pipeline": _pipeline, "bin": _bin}
+
+
+def _write_data(folder, config):
+    """Shards of images of about 9 kB, and one verification set in each of two forms."""
+    import pickle
+
+    from data.shards import example_bytes
+    from runtime.tf1 import tf
+
+    encoded = [_image(number) for number in range(500)]
+    size = sum(map(len, encoded)) / len(encoded)
+    print(f"{config.images:,} images of {size / 1000:.1f} kB in {SHARDS} shards")
+    for shard in range(SHARDS):
+        path = os.path.join(folder, f"train-{shard:05d}.tfrecords")
+        with tf.io.TFRecordWriter(path) as writer:
+            for number in range(shard, config.images, SHARDS):
+                writer.write(example_bytes(number % 1000, encoded[number % 500]))
+    images = [encoded[number % 500] for number in range(config.bin_images)]
+    issame = [number % 2 == 0 for number in range(config.bin_images // 2)]
+    forms = {
+        "bytes": [bytes(bytearray(image)) for image in images],
+        "arrays": [np.frombuffer(image, np.uint8).reshape(-1, 1).copy() for image in images],
+    }
+    for form, elements in forms.items():
+        with open(os.path.join(folder, f"{form}.bin"), "wb") as stream:
+            pickle.dump((elements, issame), stream, protocol=3)
+
+
+def _image(number):
+    """JPEG of smooth shapes under noise: as many bytes as a face of the public sets."""
+    random = np.random.RandomState(number)
+    coarse = random.randint(0, 256, (14, 14, 3)).astype(np.uint8)
+    smooth = cv2.resize(coarse, (112, 112), interpolation=cv2.INTER_CUBIC)
+    image = np.clip(smooth + random.normal(0, 9, smooth.shape), 0, 255).astype(np.uint8)
+    return cv2.imencode(".jpg", image, [cv2.IMWRITE_JPEG_QUALITY, 95])[1].tobytes()
+
+
+if __name__ == "__main__":
+    run(main)

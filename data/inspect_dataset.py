@@ -1,0 +1,97 @@
+"""python data/inspect_dataset.py PATH: what a data set holds, what is broken in it, and a picture.
+
+PATH: a .rec (or the folder of a train.rec), a directory of shards or one of them, a folder
+<identity>/<image>, or a .bin.
+"""
+
+import dataclasses
+import os
+import sys
+
+if __package__ in (None, ""):  # run as a file: imports start at the repository's root
+    sys.path[0] = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
+
+import numpy as np  # noqa: E402
+from tqdm import tqdm  # noqa: E402
+
+from data.contact_sheet import write_sheet  # noqa: E402
+from data.survey import SHOWN_EACH, survey  # noqa: E402
+from runtime.flags import flag, parse_flags  # noqa: E402
+from runtime.script import run  # noqa: E402
+
+SHOWN_BROKEN, SHOWN_SIZES, BAR = 10, 5, 40
+
+
+@dataclasses.dataclass(frozen=True)
+class InspectConfig:
+    path: str = flag(dataclasses.MISSING, "the data set; the flag's name may be left out")
+    contact_sheet: str = flag("contact_sheet.png", "PNG to write; '' writes none")
+    decode: bool = flag(False, "decode every image instead of looking at its first and last bytes")
+
+
+def main(argv=None):
+    argv = list(sys.argv[1:] if argv is None else argv)
+    if argv and not argv[0].startswith("-"):
+        argv.insert(0, "--path")
+    config = parse_flags(InspectConfig, argv, __doc__)
+    found = survey(
+        config.path, config.decode, lambda items: tqdm(items, unit=" images", disable=None)
+    )
+    print("\n".join(describe(found)))
+    rows = found.rows()
+    if config.contact_sheet and rows:
+        write_sheet(config.contact_sheet, rows, SHOWN_EACH)
+        print(f"contact sheet        {config.contact_sheet}")
+
+
+def describe(found):
+    """Survey -> lines."""
+    lines = _entry("layout", found.layout) + _entry("images", [f"{found.images:,}"])
+    if found.identities:
+        lines += _entry("identities", [_identities(found.identities)])
+        counts = np.array(list(found.identities.values()))
+        spread = f"min {counts.min()}  median {np.median(counts):g}  max {counts.max()}"
+        lines += _entry("images per identity", [spread] + histogram(counts))
+    sizes = [f"{count:>9,}  {_size(size)}" for size, count in found.sizes.most_common(SHOWN_SIZES)]
+    if len(found.sizes) > SHOWN_SIZES:
+        sizes.append(f"{'':>9}  and {len(found.sizes) - SHOWN_SIZES} more sizes")
+    broken = found.broken[:SHOWN_BROKEN]
+    if len(found.broken) > SHOWN_BROKEN:
+        broken = broken + [f"and {len(found.broken) - SHOWN_BROKEN:,} more"]
+    lines += _entry("image sizes", sizes or ["none"])
+    return lines + _entry("broken", [f"{len(found.broken):,}"] + broken)
+
+
+def histogram(counts):
+    """Images per identity, in classes that double: text lines."""
+    classes = np.floor(np.log2(counts)).astype(int)
+    heights = np.bincount(classes)
+    lines = []
+    for power in range(classes.min(), classes.max() + 1):
+        low, high = 2**power, 2 ** (power + 1) - 1
+        span = f"{low}" if low == high else f"{low}-{high}"
+        bar = "#" * int(np.ceil(BAR * heights[power] / heights.max()))
+        lines.append(f"{span:>13}  {heights[power]:>9,}  {bar}".rstrip())
+    return lines
+
+
+def _identities(identities):
+    """How many, and whether their numbers have gaps."""
+    text = f"{len(identities):,}"
+    if all(isinstance(identity, int) for identity in identities):
+        low, high = min(identities), max(identities)
+        gaps = high - low + 1 - len(identities)
+        text += f" (labels {low} to {high}, {gaps:,} of them without images)"
+    return text
+
+
+def _size(size):
+    return "unknown" if size is None else f"{size[0]} x {size[1]}"
+
+
+def _entry(name, texts):
+    return [f"{name if i == 0 else '':<20} {text}" for i, text in enumerate(texts)]
+
+
+if __name__ == "__main__":
+    run(main)
