@@ -93,12 +93,13 @@ def _state(name, dtype, start):
 def recomputed(unit):
     """A unit whose activations are not kept, but made again for its gradient (--recompute). The
     updates of moving statistics that the second making adds are dropped: one a step is enough."""
-    made = []
+    made, scope = [], tf.get_variable_scope()  # 1.15 makes the second time in the outermost scope
 
     def body(x_NHWC):
         updates = tf.get_collection_ref(tf.GraphKeys.UPDATE_OPS)
         before = len(updates)
-        y_NHWC = unit(x_NHWC)
+        with tf.variable_scope(scope, reuse=tf.AUTO_REUSE, auxiliary_name_scope=False):
+            y_NHWC = unit(x_NHWC)
         if made:
             del updates[before:]
         made.append(True)

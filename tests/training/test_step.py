@@ -136,15 +136,16 @@ def test_clipping_the_backbone_alone_leaves_the_head_free(run):
 
 
 def test_a_batch_in_parts_gives_the_weights_of_a_whole_one(run):
-    """Group norm, as batch statistics are of a part by their nature."""
-    settings = dict(lineage="insightface_tf_gn", net_depth=50, dropout=0.0, lr=0.001, momentum=0.5)
+    """A net without batch norm, whose statistics are of a part by their nature."""
+    settings = dict(lineage="insightface_tf_vgg", net_depth=16, dropout=0.0, lr=0.001, momentum=0.5)
     whole, parts = run(**settings), run(accumulate=4, **settings)
     expected, found = [each.steps(3, "inference_loss", "accuracy") for each in (whole, parts)]
     np.testing.assert_allclose(found, expected, rtol=1e-4)
     expected, found = whole.values(), parts.values()
     assert expected.keys() == found.keys()
-    for name in expected:
-        np.testing.assert_allclose(found[name], expected[name], rtol=1e-3, atol=1e-5, err_msg=name)
+    for name in trained(expected):
+        error = np.linalg.norm(found[name] - expected[name])
+        assert error <= 1e-5 * np.linalg.norm(expected[name]) + 1e-7, name
 
 
 def test_recomputed_activations_give_the_same_weights(run):
