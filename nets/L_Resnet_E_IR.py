@@ -4,7 +4,7 @@ Letters: N images, H W pixels, C channels, D embedding. Scopes and names are tho
 InsightFace_TF, so that its checkpoints load as they are.
 """
 
-from nets.layers import conv, dense, dropout, flatten, norm, prelu, squeeze_excite
+from nets.layers import conv, dense, dropout, flatten, norm, prelu, squeeze_excite, subsample
 from runtime.tf1 import tf
 
 NORM_NAMES = {  # the original's group-norm net named its norms its own way
@@ -73,7 +73,7 @@ def _three(y, inner, outputs, stride, rules):
 
 def _shortcut(x_NHWC, normal_NHWC, outputs, stride, rules):
     """1x1 convolution and norm where channels are added (and in every first unit, if the lineage
-    has it so); else every stride-th pixel, which is what a 1x1 max-pool keeps."""
+    has it so); else every stride-th pixel."""
     row, channels = rules.row, x_NHWC.shape.as_list()[-1]
     first_conv = row.first_shortcut == "conv" and stride > 1
     if channels != outputs or first_conv:
@@ -81,7 +81,7 @@ def _shortcut(x_NHWC, normal_NHWC, outputs, stride, rules):
         return norm(short, rules, "shortcut_bn/BatchNorm")
     if stride == 1:
         return normal_NHWC if row.identity_carries_norm else x_NHWC
-    return x_NHWC[:, ::stride, ::stride, :]
+    return subsample(x_NHWC, stride)
 
 
 def _embed(x_NHWC, spec, rules, share, seed, name):

@@ -57,7 +57,7 @@ def convolve(x_NHWC, kernel, stride, pad, groups=1):
     size = kernel.shape.as_list()[0]
     if size == 1 and stride > 1:  # the same numbers, and needed: the filter gradient of a strided
         # 1 x 1 in TensorFlow 2.21's oneDNN writes past its buffer at channels not in sixteens
-        x_NHWC, stride = x_NHWC[:, ::stride, ::stride, :], 1
+        x_NHWC, stride = subsample(x_NHWC, stride), 1
     strides = [1, stride, stride, 1]
     if groups == 1 and stride == 1 and 2 * pad == size - 1:
         return tf.nn.conv2d(x_NHWC, kernel, strides, padding="SAME")
@@ -66,6 +66,14 @@ def convolve(x_NHWC, kernel, stride, pad, groups=1):
     if groups > 1:
         return _grouped(x_NHWC, kernel, strides, groups)
     return tf.nn.conv2d(x_NHWC, kernel, strides, padding="VALID")
+
+
+def subsample(x_NHWC, stride):
+    """Every stride-th row and column, as a 1x1 max-pool: several times as fast as a strided slice
+    and its gradient, on both TensorFlows' CPUs."""
+    if stride == 1:
+        return x_NHWC
+    return tf.nn.max_pool(x_NHWC, [1, 1, 1, 1], [1, stride, stride, 1], padding="VALID")
 
 
 def _grouped(x_NHWC, kernel, strides, groups):

@@ -4,7 +4,7 @@ A stage's stride stands in its last unit, and an embedding stands where the clas
 Letters: N images, H W pixels, C channels, D embedding.
 """
 
-from nets.layers import conv, dropout, norm, squeeze_excite
+from nets.layers import conv, dropout, norm, squeeze_excite, subsample
 from runtime.tf1 import tf
 
 STEM = 64
@@ -33,7 +33,7 @@ def _unit(x_NHWC, spec, rules, stage, stride, wrap_unit):
     outputs = inner * spec.row.expansion
 
     def unit(x):
-        short = x[:, ::stride, ::stride, :] if stride > 1 else x
+        short = subsample(x, stride)
         if x.shape.as_list()[-1] != outputs:
             short = conv(x, outputs, 1, stride, rules, "shortcut_conv")
             short = norm(short, rules, "shortcut_bn/BatchNorm")

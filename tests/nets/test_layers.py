@@ -5,7 +5,7 @@ import dataclasses
 import numpy as np
 import pytest
 
-from nets.layers import Rules, conv, dense, dropout, norm, prelu, squeeze_excite
+from nets.layers import Rules, conv, dense, dropout, norm, prelu, squeeze_excite, subsample
 from nets.lineages import LINEAGES
 from runtime.tf1 import tf
 from runtime.variables import decayed_variables
@@ -54,6 +54,20 @@ def test_grouped_conv_equals_convolutions_of_each_group():
     grouped, expected, gradient = _run(both, assign={"W_conv2d": kernel})
     np.testing.assert_allclose(grouped, expected, atol=1e-4)
     assert gradient.shape == X.shape
+
+
+@pytest.mark.parametrize("dtype", [tf.float32, tf.bfloat16, tf.float16])
+def test_subsample_keeps_every_other_pixel_and_hands_its_gradient_back(dtype):
+    def build(x):
+        x = tf.cast(x, dtype)
+        y = subsample(x, 2)
+        return [tf.cast(t, tf.float32) for t in (x, y, tf.gradients(y, x)[0])]
+
+    x, y, gradient = _run(build)
+    assert np.array_equal(y, x[:, ::2, ::2])
+    expected = np.zeros_like(X)
+    expected[:, ::2, ::2] = 1
+    assert np.array_equal(gradient, expected)
 
 
 def test_batch_norm_follows_the_biased_or_unbiased_variance_as_the_lineage_does():
