@@ -176,7 +176,8 @@ def _examine(plan, block, tally):
     offset_R = np.concatenate([block.offset + block.start_R, head_damage])
     tally.records += len(offset_R)
     tally.offset_sum = (tally.offset_sum + mix(offset_R)) % (1 << 64)
-    tally.info = (tally.info + columns.info)[:1] + (tally.info + columns.info)[1:][-1:]
+    info = tally.info + columns.info
+    tally.info = [(at, labels.copy()) for at, labels in info[:1] + info[1:][-1:]]
     at_R = block.offset + block.start_R[columns.record_R]
     faults = dict(image_faults(columns, plan.decode))
     faults.update(_label_faults(columns.label_R, plan.num_output))

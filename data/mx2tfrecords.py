@@ -147,10 +147,17 @@ def _first_pass(config, plan, idx_path, workers, progress):
 
     index = summarise(idx_path) if idx_path else None
     try:
-        tallies = read(plan)
+        try:
+            tallies = read(plan)
+        except BrokenRecordError as error:
+            if not idx_path or find_keys(idx_path, [error.offset]):
+                raise
+            _, listed = _compare(plan, [], [], idx_path)  # it is broken, but nobody asked for it
+            tallies = read(dataclasses.replace(plan, listed=listed))
         broken = [(at, why) for tally in tallies for at, why in tally.broken]
         sums = [sum(tally.records for tally in tallies), _total(tallies, "offset_sum")]
-        if index and sums != [index.records, index.offset_sum]:
+        unlisted = sum(tally.unlisted for tally in tallies)
+        if index and not unlisted and sums != [index.records, index.offset_sum]:
             broken, listed = _compare(plan, tallies, broken, idx_path)
             if listed is not None:
                 conversion.clear_buckets(plan)
@@ -160,8 +167,8 @@ def _first_pass(config, plan, idx_path, workers, progress):
         raise BrokenRecordError(error.path, key, error.offset, error.reason) from None
     if not sum(tally.images for tally in tallies):
         raise ValueError(f"{plan.rec_path} holds no image; is it the right file?")
-    if index and not broken and index.header_offset is not None:
-        _check_header(plan, tallies, index.header_offset)
+    if not broken:
+        _check_header(plan, tallies, index.header_offset if index else 0)
     keys = find_keys(idx_path, [at for at, _ in broken]) if idx_path and broken else {}
     return tallies, [
         str(BrokenRecordError(plan.rec_path, keys.get(at), at, why)) for at, why in broken
@@ -186,16 +193,15 @@ def _compare(plan, tallies, broken, idx_path):
             conversion.note_broken(plan, tallies[0], [(offset, why)])
     wrong = [offset for offset, _ in faults]
     listed = np.setdiff1d(read_index(idx_path)[1], wrong)
-    found = sum(tally.records for tally in tallies)
-    if len(listed) >= found:
+    if tallies and len(listed) >= sum(tally.records for tally in tallies):
         return broken + faults, None
     logging.info(
-        "%s: its .idx lists %d of %d records; only those are converted.",
+        "%s: its .idx leaves records out; only the %d that it lists are converted.",
         plan.rec_path,
         len(listed),
-        found,
     )
-    return broken + faults, listed
+    asked = [item for item in broken if listed[np.searchsorted(listed[:-1], item[0])] == item[0]]
+    return asked + faults, listed
 
 
 def _check_header(plan, tallies, offset):
@@ -266,13 +272,14 @@ def _finish(plan, draft, tallies, known):
     """Gives the shards their names and writes dataset.json: Manifest."""
     full = [(conversion.part_path(plan, i), tally) for i, tally in enumerate(tallies)]
     for path, tally in full:
-        if not tally.images:  # fewer records than shards
+        if not tally.images and os.path.exists(path):  # fewer records than shards
             os.remove(path)
     full = [(path, tally) for path, tally in full if tally.images]
     shards = []
     for i, (path, tally) in enumerate(full):
         shards.append((f"train-{i:05d}-of-{len(full):05d}.tfrecords", tally.images))
-        os.rename(path, os.path.join(plan.work_path, shards[-1][0]))
+        if os.path.exists(path):  # not if an interrupted run had come as far as here
+            os.rename(path, os.path.join(plan.work_path, shards[-1][0]))
     _, encoded = next(read_shard(os.path.join(plan.work_path, shards[0][0])))
     manifest = Manifest(
         shards=tuple(shards),

@@ -47,6 +47,8 @@ def work_directory(target, needed):
     leave what the next run may go on with."""
     work = target + SUFFIX
     os.makedirs(work, exist_ok=True)
+    if os.listdir(work) and not os.path.exists(os.path.join(work, LOCK)):
+        raise ValueError(f"{work} is in the way and was not made here; remove or rename it.")
     _check_space(work, needed)
     with open(os.path.join(work, LOCK), "w") as lock:
         try:

@@ -258,6 +258,8 @@ def test_a_header_that_promises_more_images_is_refused(tmp_path):
     open(idx, "w").writelines(kept)
     text = refusal(rec, tmp_path / "out")
     assert "record 0 at byte 0 says that there are 40 images, but 38 were found" in text
+    os.remove(idx)
+    assert "says that there are 40 images" in refusal(rec, tmp_path / "out")
 
 
 @pytest.mark.parametrize(
@@ -305,6 +307,27 @@ def test_nothing_in_the_directory_of_work_can_be_taken_for_shards(rec, tmp_path,
     assert UNFINISHED in os.listdir(str(tmp_path / "out.incomplete"))
     with pytest.raises(ValueError, match="unfinished"):
         read_manifest(str(tmp_path / "out.incomplete"))
+    monkeypatch.undo()
+    convert(rec, tmp_path / "out")
+    assert sorted(content(tmp_path / "out")) == sorted(IMAGES)
+
+
+def test_a_directory_in_the_way_is_left_alone(rec, tmp_path):
+    (tmp_path / "out.incomplete").mkdir()
+    (tmp_path / "out.incomplete" / "thesis.txt").write_text("mine")
+    with pytest.raises(ValueError, match="was not made here"):
+        convert(rec, tmp_path / "out")
+    assert (tmp_path / "out.incomplete" / "thesis.txt").read_text() == "mine"
+
+
+@pytest.mark.parametrize("order", [[], ["--no_shuffle"]])
+def test_an_index_can_leave_broken_records_out(rec, tmp_path, order):
+    patch(rec, offsets(tmp_path)[7], b"\0\0\0\0")
+    lines = open(str(tmp_path / "train.idx")).readlines()
+    kept = [line for line in lines if not line.startswith("7\t")]
+    (tmp_path / "train.idx").write_text("".join(kept))
+    convert(rec, tmp_path / "out", *order)
+    assert sorted(content(tmp_path / "out")) == sorted(IMAGES[:6] + IMAGES[7:])
 
 
 def run_script(rec, out, *words, **options):
@@ -393,6 +416,20 @@ def test_a_killed_conversion_is_not_taken_for_done_and_running_again_completes_i
         assert b"being written by another process" in done.stderr
     assert done.returncode == 0, done.stderr
     assert shard_bytes(out) == shard_bytes(expected) and not os.path.exists(work)
+
+
+def test_ctrl_c_ends_it_quietly_and_running_again_completes_it(larger, tmp_path):
+    words = ["--bin_path", larger, "--shards", "8", "--workers", "2", "--tfrecords_file_path"]
+    out, work = str(tmp_path / "out"), str(tmp_path / "out.incomplete")
+    process = subprocess.Popen(
+        [sys.executable, SCRIPT] + words + [out], stderr=subprocess.PIPE, stdout=subprocess.PIPE
+    )
+    wait_for(lambda: os.path.isdir(work) and len(os.listdir(work)) > 4, process)
+    process.send_signal(signal.SIGINT)
+    assert process.communicate() == (b"", b"") and process.returncode == 130
+    assert not os.path.exists(out)
+    assert run_script(larger, out, *words[2:6]).returncode == 0
+    assert read_manifest(out).images == 6000
 
 
 def test_two_conversions_to_one_place_do_not_mix(rec, tmp_path):
