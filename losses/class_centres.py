@@ -64,22 +64,22 @@ def class_centres_loss(
     the step's cost does not grow with K. Its decay is that much rarer: as a cosine does not know a
     centre's length, only the pace at which the centre turns feels it.
     seed also seeds the first centres. step: integer scalar, by default the graph's global step.
-    check: whether a label out of range or an embedding that is not finite ends the step with a
-    sentence (tf.errors.InvalidArgumentError). Without, such a label has unknown results.
+    check: whether an embedding that is not finite ends the step with a sentence
+    (tf.errors.InvalidArgumentError), or its NaN goes on into the loss, for the caller to see. A
+    label out of range always ends it.
 
     The variable `class_centres` is [identities * sub_centers, D], an identity's centres side by
     side. It decays. Its gradient is IndexedSlices of unique rows (centre_cosines.RowGradient)."""
     chosen, arguments = find_loss(loss, margin, scale, beyond, margin_gradient)
-    images = embeddings_ND.shape.as_list()[0]
+    images, size = embeddings_ND.shape.as_list()
     count = sampling.drawn_count(identities, sample_rate, images)
     _check_options(sub_centers, filter_above)
     embeddings_ND = tf.cast(embeddings_ND, tf.float32)
-    labels_N = tf.cast(labels_N, tf.int64)
-    if check:
-        embeddings_ND, labels_N = _checked(embeddings_ND, labels_N, identities)
+    embeddings_ND = _finite(embeddings_ND) if check else embeddings_ND
+    labels_N = _in_range(tf.cast(labels_N, tf.int64), identities)
     centres = weight(
         "class_centres",
-        [identities * sub_centers, embeddings_ND.shape.as_list()[1]],
+        [identities * sub_centers, size],
         tf.random_normal_initializer(stddev=CENTRE_STDDEV, seed=seed),
         decay=True,
     )
@@ -89,10 +89,7 @@ def class_centres_loss(
         drawn_R, labels_N = sampling.draw(labels_N, identities, count, seed, step)
         rows_R = _rows_of(drawn_R, sub_centers)
     units_ND, lengths_N = unit_rows(embeddings_ND)
-    cosine_NR = centre_cosines(units_ND, centres, rows_R)
-    if sub_centers > 1:
-        cosine_NR = tf.reduce_max(tf.reshape(cosine_NR, [images, count, sub_centers]), axis=2)
-    counted_N = tf.minimum(parts.total(tf.cast(labels_N >= 0, tf.float32)), 1.0)
+    cosine_NR = _nearest(centre_cosines(units_ND, centres, rows_R), sub_centers)
     logits_NR = chosen.function(
         _filtered(cosine_NR, labels_N, filter_above),
         labels_N,
@@ -102,6 +99,7 @@ def class_centres_loss(
     each_N = cross_entropy(logits_NR, labels_N, parts)
     if loss == "magface":
         each_N += MAGFACE_REGULARISER * magface_regulariser(lengths_N)
+    counted_N = parts.total(tf.cast(labels_N >= 0, tf.float32))
     return HeadOutputs(
         _mean(each_N, counted_N),
         _mean(_is_best(cosine_NR, labels_N, parts), counted_N),
@@ -141,19 +139,21 @@ def _check_options(sub_centers, filter_above):
         )
 
 
-def _checked(embeddings_ND, labels_N, identities):
-    """Both, behind checks that name what is wrong."""
+def _in_range(labels_N, identities):
+    """labels_N, behind a check that names those outside."""
     right = tf.reduce_all(tf.logical_and(labels_N >= -1, labels_N < identities))
-    labels_said = f"a label is outside [0, {identities}); rebuild the records, or say --num_output:"
+    said = f"a label is outside [0, {identities}); rebuild the records, or say --num_output:"
+    with tf.control_dependencies([tf.Assert(right, [said, labels_N], summarize=1000)]):
+        return tf.identity(labels_N)
+
+
+def _finite(embeddings_ND):
+    """embeddings_ND, behind a check that shows each row's sum."""
     finite = tf.reduce_all(tf.is_finite(embeddings_ND))
-    finite_said = "an embedding is not finite; lower --lr, or look at the batch for broken images:"
-    with tf.control_dependencies(
-        [
-            tf.Assert(right, [labels_said, labels_N], summarize=1000),
-            tf.Assert(finite, [finite_said, tf.reduce_sum(embeddings_ND, axis=1)], summarize=1000),
-        ]
-    ):
-        return tf.identity(embeddings_ND), tf.identity(labels_N)
+    said = "an embedding is not finite; lower --lr, or look at the batch for broken images:"
+    sum_N = tf.reduce_sum(embeddings_ND, axis=1)
+    with tf.control_dependencies([tf.Assert(finite, [said, sum_N], summarize=1000)]):
+        return tf.identity(embeddings_ND)
 
 
 def _rows_of(drawn_R, sub_centers):
@@ -161,6 +161,15 @@ def _rows_of(drawn_R, sub_centers):
     if sub_centers == 1:
         return drawn_R
     return tf.reshape(drawn_R[:, None] * sub_centers + tf.range(sub_centers, dtype=tf.int64), [-1])
+
+
+def _nearest(cosine_NM, sub_centers):
+    """Cosines to all centres -> each identity's highest: [N, R * S] -> [N, R]."""
+    if sub_centers == 1:
+        return cosine_NM
+    images, rows = cosine_NM.shape.as_list()
+    cosine_NRS = tf.reshape(cosine_NM, [images, rows // sub_centers, sub_centers])
+    return tf.reduce_max(cosine_NRS, axis=2)
 
 
 def _filtered(cosine_NR, labels_N, filter_above):
