@@ -3,6 +3,7 @@
 A hook has wants(step) -> names of scalars to fetch, after(step, values, seconds), begin and end.
 """
 
+import contextlib
 import json
 import logging
 import math
@@ -10,12 +11,14 @@ import os
 import time
 
 from tqdm import tqdm
+from tqdm.contrib.logging import logging_redirect_tqdm
 
 from evaluation.pairs import evaluate_set
 from evaluation.report import write_report
 from evaluation.run_files import read_metrics
 from runtime.tf1 import tf
 
+STEPS = logging.getLogger("steps")  # of the lines that a bar makes needless
 SHOWN = ("loss", "accuracy", "learning_rate")
 METRICS = (
     "loss",
@@ -79,12 +82,20 @@ class MetricsLog:
 
 
 class Progress(Hook):
-    """The bar on a terminal: loss, accuracy, images a second, time left."""
+    """The bar on a terminal: loss, accuracy, images a second, time left. What the bar shows is then
+    not said a second time, and what is said stays above it."""
 
     def __init__(self, interval, first, last, batch_size):
         self.interval, self.batch_size = interval, batch_size
         self.bar = tqdm(total=last, initial=first, unit="step", disable=None, smoothing=0.1)
-        self.quiet = self.bar.disable
+        self.quiet, self.above = self.bar.disable, contextlib.ExitStack()
+
+    def begin(self, session, step):
+        if not self.quiet:
+            self.above.enter_context(logging_redirect_tqdm())
+            for handler in logging.getLogger().handlers:
+                if not isinstance(handler, logging.FileHandler):
+                    handler.addFilter(lambda record: record.name != STEPS.name)
 
     def wants(self, step):
         return SHOWN if not self.quiet and self.due(step) else ()
@@ -100,6 +111,7 @@ class Progress(Hook):
 
     def end(self, step):
         self.bar.close()
+        self.above.close()
 
 
 class Metrics(Hook):
@@ -122,7 +134,7 @@ class Metrics(Hook):
         facts = {name: float(values[name]) for name in METRICS}
         rate = self.batch_size * self.steps / self.seconds
         self.log.write("train", step, dict(facts, images_per_second=round(rate, 2)))
-        logging.info(
+        STEPS.info(
             "step %d/%d, loss %.4f (margin loss %.4f, decay %.4f), accuracy %.4f, "
             "learning rate %.3g, %.1f images/s",
             step,
@@ -233,14 +245,14 @@ class Validation(Hook):
             self.summaries.add(step, _accuracies(name, row))
             highest = max(self.best.get(name, 0.0), row["accuracy_flip"] if step else 0.0)
             self.best[name] = highest
+            highest_so_far = f"highest so far {highest:.4f}" if step else "untrained"
             logging.info(
-                "step %d, %s: accuracy %.4f +- %.4f, with mirror %.4f +- %.4f (highest %.4f), "
-                "threshold %.2f",
+                "step %d, %s: accuracy %.4f +- %.4f, with mirror %.4f +- %.4f (%s), threshold %.2f",
                 step,
                 name,
                 *(row[key] for key in ("accuracy", "accuracy_std")),
                 *(row[key] for key in ("accuracy_flip", "accuracy_flip_std")),
-                highest,
+                highest_so_far,
                 row["threshold"],
             )
         mean = sum(row["accuracy_flip"] for row in rows.values()) / len(rows)

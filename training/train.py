@@ -161,8 +161,13 @@ def _say_plan(config, plan, prefix):
         config.batch_size,
     )
     logging.info(
-        "net: %s; learning rate %.4g (%s), %s, changes at steps %s",
-        plan.spec,
+        "net: %s %d of lineage %s, width %g, %d numbers a face; learning rate %.4g (%s), %s, "
+        "changes at steps %s",
+        plan.spec.block,
+        plan.spec.net_depth,
+        plan.spec.lineage,
+        plan.spec.width,
+        plan.spec.embedding_size,
         plan.peak_rate,
         rule,
         config.schedule,
