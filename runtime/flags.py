@@ -106,7 +106,9 @@ def _parser(config_class, description):
         description=description,
         argument_default=_ABSENT,
         allow_abbrev=False,
-        formatter_class=lambda prog: argparse.HelpFormatter(prog, max_help_position=32, width=100),
+        formatter_class=lambda prog: argparse.RawDescriptionHelpFormatter(
+            prog, max_help_position=32, width=100
+        ),
     )
     groups, hints = {}, typing.get_type_hints(config_class)
     for field in dataclasses.fields(config_class):
@@ -146,7 +148,7 @@ def _metavar(kind, name):
     plain = _plain(kind.__args__[0] if _is_tuple(kind) else kind)
     if plain is str and name.split("_")[-1] in ("path", "file", "config", "images", "output"):
         return "PATH"
-    return {bool: "", int: "N", float: "X"}.get(plain, "TEXT")
+    return {bool: "yes|no", int: "N", float: "X"}.get(plain, "TEXT")
 
 
 class _Absent:

@@ -12,6 +12,7 @@ import pytest
 
 import eval_ckpt_file
 import train_nets
+from data import mx2tfrecords
 from evaluation.run_files import read_metrics
 from runtime.script import run
 from runtime.tf1 import tf
@@ -206,6 +207,15 @@ def test_a_directory_of_another_run_is_refused_without_resume(small, trained, ca
 def test_resuming_with_another_setting_names_it(small, trained, capsys):
     said = refused(flags(small, str(trained), "--resume", "--lr", "0.07"), capsys)
     assert "--lr 0.05" in said and "0.07" in said
+
+
+def test_resuming_on_data_in_another_order_names_it(small, trained, tmp_path, capsys):
+    other = str(tmp_path / "other")
+    words = ["--bin_path", small.rec, "--idx_path", small.idx, "--tfrecords_file_path", other]
+    assert mx2tfrecords.main(words + ["--shards", "3", "--shuffle_seed", "9"]) in (0, None)
+    more = ["--resume", "--epoch", "9step", "--tfrecords_file_path", other]
+    said = refused(flags(small, str(trained), *more), capsys)
+    assert "whose order is" in said and "--shuffle_seed" in said
 
 
 def test_resuming_with_another_depth_names_it(small, trained, capsys):

@@ -1,7 +1,9 @@
 """What a run will do, worked out and checked before a graph is built: sizes, steps, files."""
 
 import collections
+import json
 import os
+import zlib
 
 from data.manifest import read_manifest
 from evaluation.pairs import find_sets
@@ -132,6 +134,24 @@ def refuse_mixed_runs(config):
             f"{directory} already holds {len(found)} checkpoints; pass --resume to go on from "
             f"step {found[-1]}, or another --output_path."
         )
+
+
+def data_identity(manifest):
+    """What a run says of its data: the same wherever it lies, another if its order is another."""
+    order = json.dumps([manifest.seed, [list(shard) for shard in manifest.shards]])
+    return dict(manifest.identity, order=zlib.crc32(order.encode()))
+
+
+def refuse_other_data(manifest, saved, checkpoint):
+    """Ends a resume on data that is not, or not in the same order, what the run began with."""
+    found = data_identity(manifest)
+    for key in ("images", "identities", "checksum", "order"):
+        if saved.get(key) != found[key]:
+            raise ValueError(
+                f"--resume: {checkpoint} was trained on data whose {key} is {saved.get(key)}, and "
+                f"here it is {found[key]}; convert the same records with the same --shuffle_seed "
+                "and --shards, or pass another --output_path."
+            )
 
 
 def _by(size):

@@ -19,7 +19,7 @@ from training import checkpoint, hooks
 from training.config import refuse_changes
 from training.finetune import start_from
 from training.loop import Stop, train_loop
-from training.plan import make_plan, refuse_mixed_runs
+from training.plan import data_identity, make_plan, refuse_mixed_runs, refuse_other_data
 from training.step import build_step
 
 
@@ -28,7 +28,7 @@ def train(config):
     device = session_config(config.device, config.log_device_mapping, config.xla)
     plan = make_plan(config)
     refuse_mixed_runs(config)
-    prefix, record = _resume_point(config)
+    prefix, record = _resume_point(config, plan)
     if config.finetune:
         find_checkpoints(config.finetune)
     first = record["step"] if record else 0
@@ -69,7 +69,7 @@ def _sentence(error):
     return damaged or " ".join(asserted.group(1).split())
 
 
-def _resume_point(config):
+def _resume_point(config, plan):
     """(prefix, record) of the checkpoint to go on from, or (None, None) to begin."""
     directory = config.directory("ckpt")
     checkpoint.clear_unfinished(directory)
@@ -78,6 +78,7 @@ def _resume_point(config):
     prefix, record = checkpoint.newest_whole(directory)
     if record:
         refuse_changes(config, record["training"], prefix)
+        refuse_other_data(plan.manifest, record["dataset"], prefix)
     else:
         logging.info("--resume: no checkpoint in %s yet, so the run begins.", directory)
     return prefix, record
@@ -126,7 +127,7 @@ def _record(config, plan):
     return {
         "net": plan.spec.to_json(),
         "training": dataclasses.asdict(config),
-        "dataset": plan.manifest.identity,
+        "dataset": data_identity(plan.manifest),
         "total_steps": plan.total_steps,
         "environment": {
             "python": platform.python_version(),
