@@ -2,9 +2,9 @@
 
 python benchmarks/step.py [--net_depth 50] [--batch_size 16] [--steps 6] [--precision fp32]
 
-The net is arcface_torch's IR net at 112 x 112 with ArcFace over 10,000 identities and SGD with momentum
-and decay; images lie in memory, so that nothing but the step is timed. Prints images a second of each,
-and the ratio. Without PyTorch it prints ours alone.
+The net is arcface_torch's IR net at 112 x 112 with ArcFace over 10,000 identities and SGD with
+momentum and decay; images lie in memory, so that nothing but the step is timed. Prints images a
+second of each, and the ratio. Without PyTorch it prints ours alone.
 """
 
 import os
@@ -44,7 +44,7 @@ def batch(size):
 def timed(step, steps):
     """Seconds of a step: the median, after two that warm up."""
     seconds = []
-    for number in range(steps + 2):
+    for _ in range(steps + 2):
         begun = time.perf_counter()
         step()
         seconds.append(time.perf_counter() - begun)
@@ -122,9 +122,8 @@ def main(argv=None):
     config = parse_flags(StepConfig, argv, __doc__)
     print(f"r{config.net_depth}, batch {config.batch_size}, {os.cpu_count()} cores")
     name, seconds = in_a_process(ours, config)
-    print(
-        f"{name}, {config.precision}: {seconds:.3f} s, {config.batch_size / seconds:.2f} images/s"
-    )
+    rate = config.batch_size / seconds
+    print(f"{name}, {config.precision}: {seconds:.3f} s, {rate:.2f} images/s")
     try:
         import torch  # noqa: F401
     except ImportError:
