@@ -6,7 +6,6 @@ python benchmarks/pipeline.py
 
 import dataclasses
 import os
-import resource
 import statistics
 import subprocess
 import sys
@@ -59,15 +58,17 @@ def _compare(config, folder):
     """Rounds of either side in turn, so that a busy machine is busy for both."""
     ratios = []
     for _ in range(config.rounds):
-        bare = sum(rate for rate, _ in _run("bare", config, folder, processes=config.cores))
-        rate, processor = _run("pipeline", config, folder)[0]
-        ratios.append(rate / bare)
+        loops = _run("bare", config, folder, processes=config.cores)
+        bare, bare_busy = sum(rate for rate, _ in loops), sum(busy for _, busy in loops)
+        rate, busy = _run("pipeline", config, folder)[0]
+        ratios.append((rate / bare, (rate / busy) / (bare / bare_busy)))
         print(
-            f"bare cv2.imdecode on {config.cores} cores {bare:,.0f} images/s; pipeline "
-            f"({config.augment}, batch {config.batch_size}) {rate:,.0f} images/s "
-            f"({processor:.2f} cores busy): ratio {ratios[-1]:.2f}"
+            f"cv2.imdecode {bare:,.0f} images/s, {bare_busy:.2f} cores busy; pipeline "
+            f"({config.augment}, batch {config.batch_size}) {rate:,.0f} images/s, {busy:.2f} cores "
+            f"busy: ratio {ratios[-1][0]:.2f}, per busy core {ratios[-1][1]:.2f}"
         )
-    print(f"median ratio {statistics.median(ratios):.2f}")
+    ratio, per_core = (statistics.median(column) for column in zip(*ratios))
+    print(f"median ratio {ratio:.2f}, per busy core {per_core:.2f}")
 
 
 def _run(part, config, folder, processes=1):
@@ -80,7 +81,7 @@ def _run(part, config, folder, processes=1):
 
 
 def _bare(config):
-    """(images/s of one process's loop, 1)."""
+    """(images/s of one process's loop, cores busy)."""
     from data.shards import read_shard
 
     cv2.setNumThreads(1)
@@ -88,12 +89,12 @@ def _bare(config):
     encoded = [np.frombuffer(image, np.uint8) for _, image in read_shard(path, check=False)]
     for image in encoded[:LOOPS]:
         cv2.imdecode(image, cv2.IMREAD_COLOR)
-    start, done = time.time(), 0
+    start, processor, done = time.time(), time.process_time(), 0
     while time.time() - start < config.seconds:
         for image in encoded[:LOOPS]:
             cv2.imdecode(image, cv2.IMREAD_COLOR)
         done += len(encoded[:LOOPS])
-    return done / (time.time() - start), 1
+    return _rates(done, start, processor)
 
 
 def _pipeline(config):
@@ -116,21 +117,30 @@ def _pipeline(config):
         while time.time() - start < config.seconds:
             session.run(fetch)
             done += config.batch_size
-        return done / (time.time() - start), (time.process_time() - processor) / (
-            time.time() - start
-        )
+        return _rates(done, start, processor)
+
+
+def _rates(done, start, processor):
+    seconds = time.time() - start
+    return done / seconds, (time.process_time() - processor) / seconds
 
 
 def _bin(config):
     """(seconds, MB of peak memory above import)."""
     from data.eval_data_reader import read_pairs
 
-    before, start = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss, time.time()
+    before, start = _peak_megabytes(), time.time()
     pairs = read_pairs(config.folder)
-    seconds = time.time() - start
-    after = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    seconds, after = time.time() - start, _peak_megabytes()
     assert len(pairs[0]) == 2 * len(pairs[1])
-    return seconds, (after - before) / 1024
+    return seconds, after - before
+
+
+def _peak_megabytes():
+    """Of this program alone; ru_maxrss would begin with the parent's."""
+    with open("/proc/self/status") as stream:
+        line = next(line for line in stream if line.startswith("VmHWM"))
+    return int(line.split()[1]) / 1024
 
 
 PARTS = {"bare": _bare, "pipeline": _pipeline, "bin": _bin}

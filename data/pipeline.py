@@ -111,34 +111,27 @@ def _without_gaps(batches, stream, start_image):
     Errors are ignored, which leaves gaps in the numbers. A tick after each batch finds its gap at
     once; without ticks, a data set that is damaged throughout would be read for ever."""
     _, images, label_N = tf.data.get_output_shapes(batches)
-    size = images.as_list()
-
-    def tick(number):
-        nothing = tf.zeros([0] + size[1:], tf.uint8), tf.zeros([0], tf.int64)
-        return (-1 - number,) + nothing
 
     def follow(expected, number, images, label_N):
         is_tick = number < 0
-        at = tf.as_string(start_image + expected * size[0])
+        at = tf.as_string(start_image + expected[0] * label_N.shape.as_list()[0])
         where = [f"training stream {stream}: the batch at image ", at, " cannot be decoded"]
-        whole = tf.Assert(~is_tick | tf.equal(expected, -number), [tf.strings.join(where)])
+        whole = tf.Assert(
+            tf.equal(expected[1], tf.cast(is_tick, tf.int64)), [tf.strings.join(where)]
+        )
         with tf.control_dependencies([whole]):
-            after = tf.where(is_tick, expected, number + 1)
-        return after, (tf.identity(number), images, label_N)
+            turn = tf.identity(1 - expected[1])
+        return (expected[0] + tf.cast(is_tick, tf.int64), turn), (images, label_N)
 
-    ticks = tf.data.Dataset.range(1 << 62).map(tick)
+    nothing = tf.zeros(images, tf.uint8), tf.zeros(label_N, tf.int64)
+    tick = (tf.constant(-1, tf.int64),) + nothing
+    ticks = tf.data.Dataset.from_tensors(tick).repeat()
     turns = tf.data.Dataset.range(2).repeat()
     mixed = tf.data.experimental.choose_from_datasets([batches, ticks], turns)
     mixed = mixed.apply(tf.data.experimental.ignore_errors())
-    start = tf.constant(0, tf.int64)
+    start = tf.constant(0, tf.int64), tf.constant(0, tf.int64)  # batches seen, whose turn it is
     mixed = mixed.apply(tf.data.experimental.scan(start, lambda n, element: follow(n, *element)))
-    mixed = mixed.filter(lambda number, *parts: number >= 0)
-    return mixed.map(
-        lambda number, images, label_N: (
-            tf.ensure_shape(images, size),
-            tf.ensure_shape(label_N, size[:1]),
-        )
-    )
+    return mixed.shard(2, 0)
 
 
 def first_damage(
