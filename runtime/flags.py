@@ -17,7 +17,7 @@ from runtime.script import complain
 def flag(
     default,
     help,
-    group="options",
+    group="flags",
     choices=None,
     low=None,
     high=None,

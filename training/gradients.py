@@ -18,16 +18,17 @@ Gradients = collections.namedtuple("Gradients", "pairs finite norm")
 def backbone_and_head(loss, embeddings_ND, variables, loss_scale=None):
     """Gradients of `loss`: [(gradient, variable)] behind the embeddings, and of the rest.
     loss_scale: float32 scalar, by which gradients are larger on their way through the backbone."""
-    slope_ND = tf.gradients(loss, embeddings_ND)[0]
+    whole = [embeddings_ND] + list(variables)  # in one call, so that the head goes back once
+    slope_ND, *slopes = tf.gradients(loss, whole, stop_gradients=[embeddings_ND])
+    head = [(slope, variable) for slope, variable in zip(slopes, variables) if slope is not None]
+    in_head = {id(variable) for _, variable in head}
+    behind = [variable for variable in variables if id(variable) not in in_head]
     passed_ND = slope_ND if loss_scale is None else slope_ND * loss_scale
-    found = zip(tf.gradients(embeddings_ND, variables, grad_ys=passed_ND), variables)
-    backbone = [(gradient, variable) for gradient, variable in found if gradient is not None]
+    slopes = tf.gradients(embeddings_ND, behind, grad_ys=passed_ND)
+    backbone = [(slope, variable) for slope, variable in zip(slopes, behind) if slope is not None]
     if loss_scale is not None:
-        backbone = [(gradient / loss_scale, variable) for gradient, variable in backbone]
-    behind = {id(variable) for _, variable in backbone}
-    others = [variable for variable in variables if id(variable) not in behind]
-    head = zip(tf.gradients(loss, others), others)
-    return backbone, [(gradient, variable) for gradient, variable in head if gradient is not None]
+        backbone = [(slope / loss_scale, variable) for slope, variable in backbone]
+    return backbone, head
 
 
 def bound(backbone, head, clip_norm=None, clip="all"):
