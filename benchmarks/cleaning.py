@@ -29,9 +29,7 @@ from runtime.script import ROOT, run  # noqa: E402
 class CleaningConfig:
     """What is drawn, spoilt and trained."""
 
-    work_path: str = flag(
-        dataclasses.MISSING, "directory for everything; reused where it is there"
-    )
+    work_path: str = flag(dataclasses.MISSING, "directory for everything; reused where it is there")
     identities: int = flag(80, "people drawn", low=2)
     images_per_identity: int = flag(40, "images of each", low=2)
     image_size: int = flag(64, "pixels", low=32)
