@@ -192,6 +192,15 @@ def test_a_mistake_ends_the_process_with_code_2_and_nothing_else(small, tmp_path
     assert said.count("\n") == 1, said
 
 
+def test_a_loss_that_is_no_number_ends_the_run_and_keeps_the_checkpoints(small, tmp_path, capsys):
+    output = str(tmp_path / "run")
+    more = ["--lr", "1e30", "--epoch", "30step", "--ckpt_interval", "1"]
+    said = refused(flags(small, output, *more), capsys)
+    assert said.startswith("error: step ") and "lower --lr" in said
+    saved = [name for name in os.listdir(os.path.join(output, "ckpt")) if name.endswith(".json")]
+    assert saved  # of the steps before it
+
+
 def test_an_empty_dataset_directory_is_refused(small, tmp_path, capsys):
     empty = tmp_path / "empty"
     empty.mkdir()

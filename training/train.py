@@ -56,7 +56,8 @@ def train(config):
             try:
                 last = train_loop(session, step, first, plan.total_steps, observers, stop)
             except tf.errors.InvalidArgumentError as error:
-                raise ValueError(_sentence(error)) from None
+                step_number = session.run(tf.train.get_global_step()) + 1
+                raise ValueError(f"step {step_number}: {_sentence(error)}") from None
     return _say_end(config, plan, last, stop)
 
 
@@ -66,7 +67,7 @@ def _sentence(error):
     asserted = re.search(r"assertion failed: \[(.*?)\]", error.message, re.DOTALL)
     if damaged is None and asserted is None:
         raise error
-    return damaged or " ".join(asserted.group(1).split())
+    return damaged or " ".join(asserted.group(1).split()).rstrip(":") + "."
 
 
 def _resume_point(config, plan):
