@@ -1,5 +1,6 @@
 """Calls dealt to processes: results in order, progress on the way, errors at once."""
 
+import contextlib
 import gc
 import multiprocessing
 import multiprocessing.connection
@@ -32,7 +33,8 @@ def run_calls(function, calls, workers, progress):
             process = multiprocessing.Process(
                 target=_work, args=(function, mine, theirs, others, os.getpid()), daemon=True
             )
-            process.start()
+            with _no_interrupt():
+                process.start()
             theirs.close()
             running[ours] = process
         while running:
@@ -43,6 +45,20 @@ def run_calls(function, calls, workers, progress):
             process.terminate()
             process.join()
     return results
+
+
+@contextlib.contextmanager
+def _no_interrupt():
+    """Ctrl-C waits for the end of this: in the hooks that Python runs around a fork it would be
+    reported, ignored, and lost."""
+    if not hasattr(signal, "pthread_sigmask"):  # Windows, which does not fork
+        yield
+        return
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, [signal.SIGINT])
+    try:
+        yield
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
 
 
 def _receive(pipe, running, results, progress):
