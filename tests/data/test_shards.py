@@ -134,6 +134,7 @@ def test_damage_names_the_file_and_the_byte(tmp_path, change, words):
         (b"\n\x02\x08\x01", "a number where"),
         (b"\n\x04\n\x02\n\x00", "no feature"),
     ],
+    ids=["empty", "negative", "long", "cut", "wire", "number", "nested", "bare"],  # the bytes vary
 )
 def test_what_is_no_example_is_named(example, words):
     with pytest.raises(ValueError, match=words):
