@@ -371,27 +371,40 @@ def test_a_place_that_cannot_be_written_is_named(rec):
 
 @pytest.fixture(scope="module")
 def larger(tmp_path_factory):
-    """A .rec of 110 MB, so that there is time to kill its conversion."""
+    """A .rec of 55 MB: its conversion has a midst."""
     folder = tmp_path_factory.mktemp("larger")
     rec, idx = str(folder / "train.rec"), str(folder / "train.idx")
     with RecordWriter(rec, idx) as writer:
-        for key in range(12000):
+        for key in range(6000):
             writer.write(
-                key, pack_image(key // 120, JPEGS[key % 40][:-2] + bytes(9000) + b"\xff\xd9", key)
+                key, pack_image(key // 60, JPEGS[key % 40][:-2] + bytes(9000) + b"\xff\xd9", key)
             )
     return rec
 
 
-def start(command, **pipes):
-    """A process that yields to this one, which must not be late to end it."""
-    return subprocess.Popen(command, preexec_fn=lambda: os.nice(19), **pipes)
+# A conversion that sends itself a signal, once a file of that name is in its work directory.
+ENDING = """
+import os, signal, sys
+from data import mx2tfrecords, workers
+from runtime.script import run
+number, moment, work = int(sys.argv[1]), sys.argv[2], sys.argv[3]
+receive = workers._receive
+def receive_and_end(*words):
+    if any(name.startswith(moment) for name in os.listdir(work)):
+        workers._receive = receive
+        os.kill(os.getpid(), number)
+    receive(*words)
+workers._receive = receive_and_end
+run(mx2tfrecords.main, sys.argv[4:])
+"""
 
 
-def wait_for(condition, process):
-    limit = time.time() + 60
-    while not condition():
-        assert process.poll() is None and time.time() < limit
-        time.sleep(0.002)
+def ended(number, moment, work, words):
+    """The finished process of a conversion that a signal met in its midst."""
+    command = [sys.executable, "-c", ENDING, str(int(number)), moment, work]
+    return subprocess.run(
+        command + words, cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.PIPE, timeout=60
+    )
 
 
 @pytest.mark.parametrize("moment", ["bucket-", "shard-00000.part.json"])
@@ -402,14 +415,8 @@ def test_a_killed_conversion_is_not_taken_for_done_and_running_again_completes_i
     expected = tmp_path / "expected"
     mx2tfrecords.main(words + [str(expected)])
     out, work = tmp_path / "out", str(tmp_path / "out.incomplete")
-    process = start([sys.executable, SCRIPT] + words + [str(out)])
-
-    def seen():
-        return os.path.isdir(work) and any(name.startswith(moment) for name in os.listdir(work))
-
-    wait_for(seen, process)
-    process.send_signal(signal.SIGKILL)
-    process.wait()
+    done = ended(signal.SIGKILL, moment, work, words + [str(out)])
+    assert done.returncode == -signal.SIGKILL, done.stderr
     assert not out.exists() and os.path.isdir(work)
     with pytest.raises(ValueError, match="unfinished"):
         read_manifest(work)
@@ -426,14 +433,11 @@ def test_a_killed_conversion_is_not_taken_for_done_and_running_again_completes_i
 def test_ctrl_c_ends_it_quietly_and_running_again_completes_it(larger, tmp_path):
     words = ["--bin_path", larger, "--shards", "8", "--workers", "2", "--tfrecords_file_path"]
     out, work = str(tmp_path / "out"), str(tmp_path / "out.incomplete")
-    pipes = dict(stderr=subprocess.PIPE, stdout=subprocess.PIPE)
-    process = start([sys.executable, SCRIPT] + words + [out], **pipes)
-    wait_for(lambda: os.path.isdir(work) and len(os.listdir(work)) > 1, process)
-    process.send_signal(signal.SIGINT)
-    assert process.communicate() == (b"", b"") and process.returncode == 130
+    done = ended(signal.SIGINT, "bucket-", work, words + [out])
+    assert (done.returncode, done.stdout, done.stderr) == (130, b"", b"")
     assert not os.path.exists(out)
     assert run_script(larger, out, *words[2:6]).returncode == 0
-    assert read_manifest(out).images == 12000
+    assert read_manifest(out).images == 6000
 
 
 def test_two_conversions_to_one_place_do_not_mix(rec, tmp_path):
