@@ -4,7 +4,6 @@ A checkpoint is written into a directory of its own, then renamed file by file, 
 record holds the size and CRC-32 of each file: what has no record, or does not match it, is torn.
 """
 
-import json
 import logging
 import os
 import re
@@ -135,12 +134,3 @@ def _remove(prefix):
     files = [file for file in os.listdir(directory) if file.startswith(name + ".")]
     for file in sorted(files, key=lambda file: not file.endswith(".json")):
         os.remove(os.path.join(directory, file))
-
-
-def write_json(path, content):
-    """A JSON file that is there whole or not at all."""
-    beside = f"{path}.{os.getpid()}.tmp"
-    with open(beside, "w", encoding="utf-8") as stream:
-        json.dump(content, stream, indent=1, sort_keys=True)
-        stream.write("\n")
-    os.replace(beside, path)

@@ -11,7 +11,7 @@ import time
 import numpy as np
 
 from data.pipeline import damage, training_batches
-from nets.saved import find_checkpoints
+from nets.saved import find_checkpoints, write_record
 from runtime import tf1
 from runtime.session import session_config
 from runtime.tf1 import tf
@@ -142,7 +142,7 @@ def _record(config, plan):
 
 
 def _write_run_files(config, plan):
-    checkpoint.write_json(os.path.join(config.output_path, "config.json"), _record(config, plan))
+    write_record(os.path.join(config.output_path, "config"), _record(config, plan))
 
 
 def _log_to_file(directory):
