@@ -7,7 +7,7 @@ import collections
 
 from losses.centre_cosines import RowGradient, for_blocks, in_blocks
 from runtime.tf1 import tf
-from runtime.variables import decayed_variables
+from runtime.variables import decayed_variables, sliced_like
 
 SUM_BLOCK = 1 << 14  # rows of a variable that decay_loss squares at a time
 BETA1, BETA2, EPSILON = 0.9, 0.999, 1e-8  # of AdamW, arXiv:1711.05101, as PyTorch
@@ -99,7 +99,7 @@ def slot(variable, name="Momentum"):
         # would copy the whole of it.
         return tf.fill(variable.shape, tf.placeholder_with_default(0.0, []))
 
-    return _rooted(f"{variable.op.name}/{name}", zeros)
+    return sliced_like(_rooted(f"{variable.op.name}/{name}", zeros), variable)
 
 
 def decay_loss(variables, weight_decay):
