@@ -7,12 +7,14 @@ scaled: an overflow cannot begin in the softmax.
 import collections
 
 from runtime.tf1 import tf
+from runtime.variables import plain_name
 
 FIRST_SCALE = 2.0**15  # of fp16's gradients; halved at each overflow
 GROWTH_STEPS = 2000  # steps without one before it is doubled
 
-# pairs: [(gradient, variable)]; finite: bool scalar; norm: of those that clipping measures.
-Gradients = collections.namedtuple("Gradients", "pairs finite norm")
+# pairs: [(gradient, variable)]; finite: bool scalar; norm: of those that clipping measures;
+# squares: [(half the sum of squares, variable)] of the backbone's.
+Gradients = collections.namedtuple("Gradients", "pairs finite norm squares")
 
 
 def backbone_and_head(loss, embeddings_ND, variables, loss_scale=None):
@@ -31,20 +33,33 @@ def backbone_and_head(loss, embeddings_ND, variables, loss_scale=None):
     return backbone, head
 
 
-def bound(backbone, head, clip_norm=None, clip="all"):
-    """Gradients whose norm is at most clip_norm: of `all`, or of the `backbone` alone."""
+def bound(backbone, head, clip_norm=None, clip="all", total=tf.identity):
+    """Gradients whose norm is at most clip_norm: of `all`, or of the `backbone` alone. total: the
+    sum over ranks, each of which has a slice of the head."""
     squares = [tf.nn.l2_loss(gradient) for gradient, _ in backbone]
+    named = [(square, variable) for square, (_, variable) in zip(squares, backbone)]
     finite = tf.is_finite(tf.add_n(squares))
     if clip_norm and clip == "all":
         head = [(_materialised(gradient), variable) for gradient, variable in head]
-        squares += [tf.nn.l2_loss(_values(gradient)) for gradient, _ in head]
+        squares += [total(tf.nn.l2_loss(_values(gradient))) for gradient, _ in head]
     norm = tf.sqrt(2.0 * tf.add_n(squares))
     if clip_norm:
         factor = clip_norm / tf.maximum(norm, clip_norm)
         backbone = [(gradient * factor, variable) for gradient, variable in backbone]
         if clip == "all":
             head = [(_times(gradient, factor), variable) for gradient, variable in head]
-    return Gradients(backbone + head, finite, norm)
+    return Gradients(backbone + head, finite, norm, named)
+
+
+def no_numbers(loss, embeddings_ND, gradients):
+    """string scalar: the names of what is not finite in a step, one a line; empty as a rule."""
+    names = ["the loss", "the embeddings"]
+    names += [f"the gradient of {plain_name(v.op.name)}" for _, v in gradients.squares]
+    finite = tf.is_finite(tf.stack([loss] + [square for square, _ in gradients.squares]))
+    embedded = tf.reduce_all(tf.is_finite(embeddings_ND))
+    finite = tf.concat([finite[:1], embedded[None], finite[1:]], axis=0)
+    found = tf.boolean_mask(tf.constant(names), tf.logical_not(finite))
+    return tf.strings.reduce_join(found, axis=0, separator="\n")
 
 
 def _materialised(gradient):

@@ -4,6 +4,12 @@ import os
 import signal
 import time
 
+# Scalars that each part of a batch has for itself: how those of a step's parts become one.
+OF_PARTS = {
+    "input_seconds": sum,
+    "damaged": lambda names: b"\n".join(name for name in names if name),
+}
+
 
 def train_loop(session, step, first, last, hooks, stop):
     """Makes steps first + 1 ... last, or fewer if `stop` is asked for; returns the last one made.
@@ -15,15 +21,24 @@ def train_loop(session, step, first, last, hooks, stop):
         number += 1
         wanted = {name for hook in hooks for name in hook.wants(number)}
         begun = time.perf_counter()
-        for part in step.before:
-            session.run(part)
-        _, values = session.run((step.train, {name: step.scalars[name] for name in wanted}))
+        values = make_step(session, step, wanted)
         seconds = time.perf_counter() - begun
         for hook in hooks:
             hook.after(number, values, seconds)
     for hook in hooks:
         hook.end(number)
     return number
+
+
+def make_step(session, step, wanted):
+    """Makes one step; returns the wanted scalars of it."""
+    shown = {name: step.scalars[name] for name in wanted}
+    of_parts = {name: shown[name] for name in wanted if name in OF_PARTS}
+    found = [session.run((part, of_parts))[1] for part in step.before]
+    values = session.run((step.train, shown))[1]
+    for name in of_parts:
+        values[name] = OF_PARTS[name]([part[name] for part in found] + [values[name]])
+    return values
 
 
 class Stop:
