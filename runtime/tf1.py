@@ -39,3 +39,20 @@ with _quiet():
 
 VERSION = tensorflow.__version__
 TF2 = VERSION.startswith("2.")
+
+
+def build_for(device):
+    """Says what the default graph is for, before its first variable is made.
+
+    For an Ascend NPU it holds ref variables: of the resource kind's gathers and scatters the
+    adapter is not known to run any (docs/ascend.md). A read of one is then a view, not a copy: who
+    reads after an update says `read_value`, and an update waits for all who read before."""
+    if device == "npu":
+        tf.get_default_graph().is_for_npu = True
+        tf.get_variable_scope().set_use_resource(False)
+
+
+def for_npu():
+    """Whether the default graph is one for an Ascend NPU: fully static, and without the operations
+    that its adapter is not known to run (runtime/npu_ops.py)."""
+    return getattr(tf.get_default_graph(), "is_for_npu", False)
