@@ -53,11 +53,15 @@ class Watchdog:
     def pause(self, doing):
         """Allows PATIENCE times the limit within, here and at the hosts that wait for this one;
         doing: what they are told, as `a checkpoint`."""
+        before = self._busy  # "starting" until the first step is made
+        self._tell(doing)
+        yield
+        self._tell(before)
+
+    def _tell(self, doing):
         self._busy, self._fed = doing, time.monotonic()
         if self.beat:
-            self.beat.say(doing=doing)
-        yield
-        self.feed(self._step)
+            self.beat.say(doing=doing or "steps")
 
     def __exit__(self, kind, error, _trace):
         if not self.beat:
