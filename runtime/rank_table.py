@@ -159,8 +159,8 @@ def check(path, environ):
 
 @contextlib.contextmanager
 def claimed(devices):
-    """Holds these cards of this machine against this user's other runs; one that another run holds ends
-    here. Another program's use of a card is Ascend's to refuse."""
+    """Holds these cards of this machine against this user's other runs; one that is held ends here.
+    Another program's use of a card is Ascend's to refuse."""
     with contextlib.ExitStack() as held:
         for device in devices:
             name = f"insightface_tf_{os.getuid()}_card_{device}"
