@@ -147,6 +147,22 @@ def replicate(collectives, variables):
     return tf.group(*[tf.assign(v, collectives.broadcast(v.read_value())) for v in variables])
 
 
+class Agreement:
+    """Whether all processes say yes. Each asks at the same points of the run: it is a barrier."""
+
+    def __init__(self, members):
+        """members: the Collectives of this process's ranks, with the device of each."""
+        self._said = tf.placeholder(tf.int32, [1], "said")
+        self._all = _on_each(members, lambda collectives: collectives.gather(self._said))
+        self._alone = len(members) == members[0][0].size
+
+    def all_say(self, session, yes):
+        """Whether `yes` is true in every process; waits for all of them."""
+        if self._alone:
+            return yes
+        return bool(np.all(session.run(self._all, {self._said: [int(yes)]})[0]))
+
+
 class Comparison:
     """Whether all ranks were told the same, asked before the first step.
 
@@ -155,10 +171,7 @@ class Comparison:
     def __init__(self, members):
         """members: the Collectives of this process's ranks, with the device of each."""
         self._fed = tf.placeholder(tf.int64, [1, FACTS], "facts")
-        self._all = []
-        for collectives, device in members:
-            with tf.device(device):
-                self._all.append(collectives.gather(self._fed))
+        self._all = _on_each(members, lambda collectives: collectives.gather(self._fed))
 
     def differing(self, session, facts):
         """(name of the first fact that is not the same on all ranks, a rank that has another), or
@@ -173,3 +186,11 @@ class Comparison:
         first = places.min()
         name = facts[first][0] if first < len(facts) else "the number of calls"
         return name, int(ranks[places == first][0])
+
+
+def _on_each(members, make):
+    made = []
+    for collectives, device in members:
+        with tf.device(device):
+            made.append(make(collectives))
+    return made

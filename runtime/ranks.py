@@ -39,6 +39,11 @@ class Ranks:
         """Whether this process writes what one of them must write."""
         return self.host == 0
 
+    @property
+    def home(self):
+        """The device of what belongs to no rank, such as the input; None leaves it to TensorFlow."""
+        return f"/job:worker/replica:0/task:{self.host}/device:CPU:0" if self.hosts else None
+
     def device(self, rank):
         """The device of a rank of this process, for tf.device; None leaves it to TensorFlow."""
         if self.size == 1:

@@ -4,36 +4,57 @@ A checkpoint is written into a directory of its own, then renamed file by file, 
 record holds the size and CRC-32 of each file: what has no record, or does not match it, is torn.
 """
 
+import errno
 import logging
 import os
 import re
 import shutil
-import tempfile
 import zlib
 
 from nets.saved import read_record, write_record
+from runtime.ranks import ONE
 from runtime.tf1 import tf
+from runtime.variables import is_sliced, plain_name, stored
 
 PREFIX = "InsightFace_iter_{}.ckpt"
 BEST_PREFIX = "InsightFace_iter_best_{}.ckpt"
 _RECORD = re.compile(r"^InsightFace_iter_(\d+)\.ckpt\.json$")
+_PART = re.compile(r"\.part-\d+\.")  # of what one process wrote, before it is merged
 _BEST_RECORD = re.compile(r"^InsightFace_iter_best_(\d+)\.ckpt\.json$")
 
 
 class CheckpointWriter:
-    """Writes the checkpoints of one run. record: what every one of them says of the run."""
+    """Writes the checkpoints of one run. record: what every one of them says of the run.
+    agreement: of the processes that write it together, where there are several."""
 
-    def __init__(self, directory, record, keep):
+    def __init__(self, directory, record, keep, ranks=ONE, agreement=None):
         self.directory, self.record, self.keep = directory, record, keep
-        self.saver = tf.train.Saver(tf.global_variables(), max_to_keep=None)
+        self.ranks, self.agreement = ranks, agreement
+        self._prefix = tf.placeholder_with_default("", [], "prefix")
+        names = [plain_name(v.op.name) == v.op.name for v in tf.global_variables()]
+        kept = [v for v, own in zip(tf.global_variables(), names) if own or is_sliced(v)]
+        self._restore = _restore_op(self._prefix, kept)
+        self._save = _save_op(self._prefix, [v for v in kept if ranks.leads or is_sliced(v)])
+        self._parts = [f"part-{host}" for host in range(ranks.host_count)]
+        self._merge = tf.raw_ops.MergeV2Checkpoints(
+            checkpoint_prefixes=[
+                tf.strings.join([self._prefix, f".{part}"]) for part in self._parts
+            ],
+            destination_prefix=self._prefix,
+            delete_old_dirs=False,
+        )
+
+    def restore(self, session, prefix):
+        """Takes a checkpoint in: what is whole, and of each slice what is this process's."""
+        session.run(self._restore, {self._prefix: prefix})
 
     def save(self, session, step, **facts):
         """Writes the checkpoint of `step`; facts (images_seen, best, ...) go into its record.
         Returns its prefix, or None where it could not be written: that is said, and training goes
         on, since the next may fit."""
         prefix = self._try(session, PREFIX.format(step), dict(self.record, step=step, **facts))
-        if prefix is None:
-            return None
+        if prefix is None or not self.ranks.leads:
+            return prefix
         tf.train.update_checkpoint_state(self.directory, prefix)
         for old in steps_in(self.directory)[: -self.keep]:
             _remove(os.path.join(self.directory, PREFIX.format(old)))
@@ -42,8 +63,8 @@ class CheckpointWriter:
     def save_best(self, session, step, **facts):
         """Writes the best checkpoint so far, and only then removes the one that it beats."""
         prefix = self._try(session, BEST_PREFIX.format(step), dict(self.record, step=step, **facts))
-        if prefix is None:
-            return None
+        if prefix is None or not self.ranks.leads:
+            return prefix
         for old in steps_in(self.directory, _BEST_RECORD):
             if old != step:
                 _remove(os.path.join(self.directory, BEST_PREFIX.format(old)))
@@ -63,21 +84,65 @@ class CheckpointWriter:
             return None
 
     def _write(self, session, name, record):
-        beside = tempfile.mkdtemp(prefix=".writing-", dir=self.directory)
+        beside = os.path.join(self.directory, f".writing-{name}")
+        self._write_parts(session, os.path.join(beside, name))
+        prefix = os.path.join(self.directory, name)
+        if not self.ranks.leads:
+            return prefix
         try:
-            self.saver.save(
-                session, os.path.join(beside, name), write_meta_graph=False, write_state=False
-            )
-            files = sorted(file for file in os.listdir(beside) if file.startswith(name))
-            record["files"] = {file: _size_and_crc(os.path.join(beside, file)) for file in files}
-            prefix = os.path.join(self.directory, name)
+            session.run(self._merge, {self._prefix: os.path.join(beside, name)})
+            ours = [file for file in sorted(os.listdir(beside)) if not _PART.search(file)]
+            record["files"] = {file: _size_and_crc(os.path.join(beside, file)) for file in ours}
             _remove(prefix)  # the record goes first: a half-replaced checkpoint is never whole
-            for file in files:
+            for file in ours:
                 os.replace(os.path.join(beside, file), os.path.join(self.directory, file))
             write_record(prefix, record)
         finally:
             shutil.rmtree(beside, ignore_errors=True)
         return prefix
+
+    def _write_parts(self, session, prefix):
+        """Each process its part. Where one of them cannot, none goes on with this checkpoint."""
+        fault = None
+        try:
+            os.makedirs(os.path.dirname(prefix), exist_ok=True)
+            part = f"{prefix}.{self._parts[self.ranks.host]}"
+            session.run(self._save, {self._prefix: part})
+        except (OSError, tf.errors.OpError) as error:
+            fault = error
+        written = fault is None
+        if self.agreement and not self.agreement.all_say(session, written):
+            fault = fault or OSError(errno.EIO, "another host could not write its part")
+        if fault is not None:
+            shutil.rmtree(os.path.dirname(prefix), ignore_errors=True)
+            raise fault
+
+
+def _save_op(prefix, variables):
+    kept = [stored(variable) for variable in variables]
+    with tf.device("/cpu:0"):
+        return tf.raw_ops.SaveV2(
+            prefix=prefix,
+            tensor_names=[one.name for one in kept],
+            shape_and_slices=[one.slice_spec for one in kept],
+            tensors=[variable.value() for variable in variables],
+        )
+
+
+def _restore_op(prefix, variables):
+    assigned = []
+    for variable in variables:
+        kept = stored(variable)
+        with tf.device("/cpu:0"):
+            (value,) = tf.raw_ops.RestoreV2(
+                prefix=prefix,
+                tensor_names=[kept.name],
+                shape_and_slices=[kept.slice_spec],
+                dtypes=[variable.dtype.base_dtype],
+            )
+        with tf.device(variable.device):
+            assigned.append(tf.assign(variable, tf.reshape(value, variable.shape)))
+    return tf.group(*assigned)
 
 
 def steps_in(directory, pattern=_RECORD):

@@ -15,6 +15,16 @@ from training.schedule import SCHEDULES
 FREE_ON_RESUME = {
     "config",
     "device",
+    "num_devices",
+    "worker_hosts",
+    "task_index",
+    "draw_groups",
+    "wire",
+    "collective_timeout",
+    "supervise",
+    "max_restarts",
+    "plan",
+    "hosts",
     "resume",
     "output_path",
     "summary_path",
@@ -192,6 +202,10 @@ class TrainConfig:
     summary_interval: str = flag("300", "between TensorBoard points", "output")
     show_info_interval: str = flag("20", "between lines of metrics.jsonl", "output")
 
+    # What train_nets_mgpu.py asks and train_nets.py, for one device, does not: see ManyConfig.
+    num_devices, worker_hosts, task_index = 1, (), None
+    wire, sync_batch_norm, collective_timeout, draw_groups = "fp32", False, 60.0, None
+
     def __post_init__(self):
         if len(self.image_size) != 2:
             raise ValueError(
@@ -220,6 +234,43 @@ class TrainConfig:
             embedding_size=self.embedding_size,
             image_size=tuple(self.image_size),
         )
+
+
+@dataclasses.dataclass(frozen=True)
+class ManyConfig(TrainConfig):
+    """What a run on several devices is told besides."""
+
+    num_devices: Optional[int] = flag(
+        None, "devices of this host (default: all that TensorFlow sees)", "ranks", low=1
+    )
+    worker_hosts: Tuple[str, ...] = flag(
+        (), "address:port of every host, in the same order on all (default: this one)", "ranks"
+    )
+    task_index: Optional[int] = flag(
+        None, "which of --worker_hosts this one is, from 0", "ranks", low=0
+    )
+    draw_groups: Optional[int] = flag(
+        None,
+        "groups of identities that --sample_rate draws from, a multiple of the ranks; the same "
+        "number draws the same on any number of ranks (default: one for each rank)",
+        "ranks",
+        low=1,
+    )
+    sync_batch_norm: bool = flag(
+        False, "normalise by the statistics of all ranks' images, not each rank's", "ranks"
+    )
+    wire: str = flag(
+        "fp32", "in which gradients travel:", "ranks", choices=("fp32", "bf16", "fp16")
+    )
+    collective_timeout: float = flag(
+        60.0, "seconds to wait for a host that has stopped, before ending", "ranks", low=1.0
+    )
+    supervise: bool = flag(False, "start again by itself when a host was lost", "ranks")
+    max_restarts: int = flag(10, "how often --supervise starts again", "ranks", low=0)
+    plan: bool = flag(
+        False, "print what each rank needs, and what travels, and do not train", "ranks"
+    )
+    hosts: int = flag(1, "how many hosts --plan reckons with", "ranks", low=1)
 
 
 def refuse_changes(config, saved, checkpoint):

@@ -16,7 +16,9 @@ from tqdm.contrib.logging import logging_redirect_tqdm
 from evaluation.pairs import evaluate_set
 from evaluation.report import write_report
 from evaluation.run_files import read_metrics
+from runtime.ranks import ONE
 from runtime.tf1 import tf
+from runtime.watchdog import ALONE
 
 STEPS = logging.getLogger("steps")  # of the lines that a bar makes needless
 SHOWN = ("loss", "accuracy", "learning_rate")
@@ -53,7 +55,8 @@ class Hook:
 
 
 class MetricsLog:
-    """metrics.jsonl: a line is there whole or not at all, and a resumed run goes on in it."""
+    """metrics.jsonl: a line is there whole or not at all, and a resumed run goes on in it.
+    path: None where another process writes it."""
 
     def __init__(self, path, batch_size, images):
         self.path, self.batch_size, self.images = path, batch_size, images
@@ -61,6 +64,8 @@ class MetricsLog:
 
     def resume(self, step):
         """Drops the lines after `step`: the run will write them again, the same."""
+        if self.path is None:
+            return
         kept = [line for line in read_metrics(self.path) if step and line["step"] <= step]
         self.seconds_before = max([line["seconds"] for line in kept], default=0.0)
         with open(self.path + ".tmp", "w", encoding="utf-8") as stream:
@@ -68,6 +73,8 @@ class MetricsLog:
         os.replace(self.path + ".tmp", self.path)
 
     def write(self, kind, step, facts):
+        if self.path is None:
+            return
         seen = step * self.batch_size
         line = dict(
             facts,
@@ -85,9 +92,10 @@ class Progress(Hook):
     """The bar on a terminal: loss, accuracy, images a second, time left. What the bar shows is then
     not said a second time, and what is said stays above it."""
 
-    def __init__(self, interval, first, last, batch_size):
+    def __init__(self, interval, first, last, batch_size, shown=True):
         self.interval, self.batch_size = interval, batch_size
-        self.bar = tqdm(total=last, initial=first, unit="step", disable=None, smoothing=0.1)
+        quiet = None if shown else True  # None: where there is no terminal
+        self.bar = tqdm(total=last, initial=first, unit="step", disable=quiet, smoothing=0.1)
         self.quiet, self.above = self.bar.disable, contextlib.ExitStack()
 
     def begin(self, session, step):
@@ -190,13 +198,16 @@ class Damage(Hook):
 
 
 class Summaries(Hook):
-    """TensorBoard scalars, as plain protos: no summary op in the graph."""
+    """TensorBoard scalars, as plain protos: no summary op in the graph. directory: None where
+    another process writes them."""
 
     def __init__(self, interval, directory):
         self.interval = interval
-        self.writer = tf.summary.FileWriter(directory)
+        self.writer = tf.summary.FileWriter(directory) if directory else None
 
     def begin(self, session, step):
+        if self.writer is None:
+            return
         started = tf.SessionLog(status=tf.SessionLog.START)  # TensorBoard drops what came after
         self.writer.add_session_log(started, step)
 
@@ -208,19 +219,36 @@ class Summaries(Hook):
             self.add(step, {name: values[name] for name in METRICS})
 
     def add(self, step, scalars):
+        if self.writer is None:
+            return
         points = [tf.Summary.Value(tag=tag, simple_value=value) for tag, value in scalars.items()]
         self.writer.add_summary(tf.Summary(value=points), step)
         self.writer.flush()
 
     def end(self, step):
-        self.writer.close()
+        if self.writer is not None:
+            self.writer.close()
 
 
 class Validation(Hook):
     """Accuracy on each set every interval and at the end; the best is kept, the report redrawn."""
 
-    def __init__(self, interval, last, step, plan, config, log, summaries, writer, best=None):
+    def __init__(
+        self,
+        interval,
+        last,
+        step,
+        plan,
+        config,
+        log,
+        summaries,
+        writer,
+        best=None,
+        ranks=ONE,
+        dog=ALONE,
+    ):
         self.interval, self.last, self.step = interval, last, step
+        self.ranks, self.dog = ranks, dog
         self.plan, self.config = plan, config
         self.log, self.summaries, self.writer = log, summaries, writer
         self.best = dict(best or {})  # "mean" -> the mean over sets, and each set's own highest
@@ -238,7 +266,8 @@ class Validation(Hook):
             self.validate(step)
 
     def validate(self, step):
-        results = {name: self._evaluate(name) for name in self.plan.sets}
+        with self.dog.pause("a validation"):
+            results = {name: self._evaluate(name) for name in self.plan.sets}
         rows = {name: result.row() for name, result in results.items()}
         for name, row in rows.items():
             self.log.write("validation", step, row)
@@ -259,11 +288,15 @@ class Validation(Hook):
         if step and mean > self.best.get("mean", 0.0):
             self.best["mean"] = mean
             self._keep_best(step, results)
-        write_report(self.config.output_path)
+        if self.ranks.leads:
+            write_report(self.config.output_path)
 
     def _evaluate(self, name):
+        each = self.config.eval_batch_size  # of a rank; all get all embeddings
+        first, last = self.ranks.local[0] * each, (self.ranks.local[-1] + 1) * each
+
         def embed_batch(images_BHWC):
-            feed = {self.step.images_BHWC: images_BHWC}
+            feed = {self.step.images_BHWC: images_BHWC[first:last]}
             return self.session.run((self.step.plain_BD, self.step.mirrored_BD), feed)
 
         return evaluate_set(
@@ -271,12 +304,15 @@ class Validation(Hook):
             self.plan.sets[name],
             name,
             tuple(self.plan.spec.image_size),
-            self.config.eval_batch_size,
+            each * self.ranks.size,
         )
 
     def _keep_best(self, step, results):
         seen = step * self.config.batch_size
-        self.writer.save_best(self.session, step, images_seen=seen, best=self.best)
+        with self.dog.pause("a checkpoint"):
+            self.writer.save_best(self.session, step, images_seen=seen, best=self.best)
+        if not self.ranks.leads:
+            return
         directory = os.path.join(self.config.output_path, "best")
         os.makedirs(directory, exist_ok=True)
         for name, result in results.items():
@@ -292,8 +328,8 @@ class Checkpoints(Hook):
     """A checkpoint every interval and at the end. It comes after Validation, so that a resumed
     run repeats no validation and misses none."""
 
-    def __init__(self, interval, writer, batch_size, validation):
-        self.interval, self.writer = interval, writer
+    def __init__(self, interval, writer, batch_size, validation, dog=ALONE):
+        self.interval, self.writer, self.dog = interval, writer, dog
         self.batch_size, self.validation = batch_size, validation
         self.saved = None
 
@@ -310,7 +346,9 @@ class Checkpoints(Hook):
 
     def _save(self, step):
         seen = step * self.batch_size
-        prefix = self.writer.save(self.session, step, images_seen=seen, best=self.validation.best)
+        with self.dog.pause("a checkpoint"):
+            best = self.validation.best
+            prefix = self.writer.save(self.session, step, images_seen=seen, best=best)
         if prefix:
             self.saved = step
             logging.info("step %d: saved %s", step, prefix)

@@ -21,7 +21,7 @@ def train_loop(session, step, first, last, hooks, stop):
         number += 1
         wanted = {name for hook in hooks for name in hook.wants(number)}
         begun = time.perf_counter()
-        values = make_step(session, step, wanted)
+        values = make_step(session, step, wanted, stop)
         seconds = time.perf_counter() - begun
         for hook in hooks:
             hook.after(number, values, seconds)
@@ -30,22 +30,31 @@ def train_loop(session, step, first, last, hooks, stop):
     return number
 
 
-def make_step(session, step, wanted):
-    """Makes one step; returns the wanted scalars of it."""
+def make_step(session, step, wanted, stop=None):
+    """Makes one step; returns the wanted scalars of it. With several processes, they agree in it
+    whether it is the last: all of them must make the same steps."""
+    feed = {}
+    if step.asked is not None:
+        feed, wanted = {step.asked: stop.asked is not None}, set(wanted) | {"asked"}
     shown = {name: step.scalars[name] for name in wanted}
     of_parts = {name: shown[name] for name in wanted if name in OF_PARTS}
     found = [session.run((part, of_parts))[1] for part in step.before]
-    values = session.run((step.train, shown))[1]
+    values = session.run((step.train, shown), feed)[1]
+    if values.get("asked"):
+        stop.requested = stop.asked or "another host"
     for name in of_parts:
         values[name] = OF_PARTS[name]([part[name] for part in found] + [values[name]])
     return values
 
 
 class Stop:
-    """Ctrl-C and SIGTERM ask the loop to end after its step; a second one ends the process."""
+    """Ctrl-C and SIGTERM ask the loop to end after its step; a second one ends the process.
+    asked: the signal that came; requested: what ends the loop. together: whether other processes
+    have to agree first, in a step."""
 
-    def __init__(self):
-        self.requested = None
+    def __init__(self, together=False):
+        self.asked = self.requested = None
+        self.together = together
 
     def __enter__(self):
         numbers = (signal.SIGINT, signal.SIGTERM)
@@ -57,7 +66,9 @@ class Stop:
             signal.signal(number, handler)
 
     def _ask(self, number, _frame):
-        if self.requested is not None:
+        if self.asked is not None:
             signal.signal(number, signal.SIG_DFL)
             os.kill(os.getpid(), number)
-        self.requested = signal.Signals(number).name
+        self.asked = signal.Signals(number).name
+        if not self.together:
+            self.requested = self.asked

@@ -4,10 +4,11 @@ R rows of a variable that a gradient names, B of them in a block, D numbers in a
 """
 
 import collections
+import math
 
 from losses.centre_cosines import RowGradient, for_blocks, in_blocks
-from runtime.tf1 import tf
-from runtime.variables import decayed_variables, sliced_like
+from runtime.tf1 import for_npu, tf
+from runtime.variables import decayed_variables, is_sliced, sliced_like
 
 SUM_BLOCK = 1 << 14  # rows of a variable that decay_loss squares at a time
 BETA1, BETA2, EPSILON = 0.9, 0.999, 1e-8  # of AdamW, arXiv:1711.05101, as PyTorch
@@ -49,7 +50,13 @@ OPTIMIZERS = tuple(RULES)
 
 
 def apply_gradients(
-    pairs, learning_rate, kind="momentum", momentum=0.9, weight_decay=0.0, rate_factor=None
+    pairs,
+    learning_rate,
+    kind="momentum",
+    momentum=0.9,
+    weight_decay=0.0,
+    rate_factor=None,
+    total=tf.identity,
 ):
     """One op that moves every variable of [(gradient, variable)]; a gradient of None is left out.
 
@@ -62,7 +69,8 @@ def apply_gradients(
 
     IndexedSlices must not name a row twice: its rows are read, decayed and written alone, a block
     at a time. The rows that it does not name stay where they are, and so does their state.
-    rate_factor: variable -> the factor on its learning rate; by default 1 for all."""
+    rate_factor: variable -> the factor on its learning rate; by default 1 for all.
+    total: the sum over ranks, for the length of a variable of which each has a slice."""
     pairs = [(gradient, variable) for gradient, variable in pairs if gradient is not None]
     make_slots([variable for _, variable in pairs], kind)
     decays = {id(variable) for variable in decayed_variables()}
@@ -74,7 +82,7 @@ def apply_gradients(
         if rate_factor is not None:
             own = own._replace(rate=own.rate * rate_factor(variable))
         if kind == "lars" and decay:
-            own = own._replace(rate=own.rate * _trust(variable, gradient, decay))
+            own = own._replace(rate=own.rate * _trust(variable, gradient, decay, total))
         if kind == "adamw":
             own = own._replace(corrections=_corrections(tf.assign_add(_steps(variable), 1)))
         move = _move_rows if isinstance(gradient, tf.IndexedSlices) else _move_all
@@ -99,19 +107,22 @@ def slot(variable, name="Momentum"):
         # would copy the whole of it.
         return tf.fill(variable.shape, tf.placeholder_with_default(0.0, []))
 
-    return sliced_like(_rooted(f"{variable.op.name}/{name}", zeros), variable)
+    start, shape = (tf.zeros_initializer(), variable.shape) if for_npu() else (zeros, None)
+    return sliced_like(_rooted(f"{variable.op.name}/{name}", start, shape=shape), variable)
 
 
-def decay_loss(variables, weight_decay):
+def decay_loss(variables, weight_decay, total=tf.identity):
     """weight_decay * sum(w^2) / 2 over variables: what the decay adds to the loss, for showing.
+    total: the sum over ranks, for the variables of which each has a slice.
     Of a variable that is updated by rows a plain read would be a copy; it is read in blocks."""
-    return weight_decay * tf.add_n([_half_square(v) for v in variables] or [tf.zeros([])])
+    squares = [total(_half_square(v)) if is_sliced(v) else _half_square(v) for v in variables]
+    return weight_decay * tf.add_n(squares or [tf.zeros([])])
 
 
 def _half_square(variable):
     count = variable.shape.as_list()[0] if variable.shape.ndims else 0
-    if count <= SUM_BLOCK:
-        return tf.nn.l2_loss(variable)
+    if count <= SUM_BLOCK or for_npu():
+        return tf.nn.l2_loss(variable.read_value())
 
     def body(start, stop, _, total):
         return (total + tf.nn.l2_loss(tf.gather(variable, tf.range(start, stop))),)
@@ -126,13 +137,16 @@ def _move_all(variable, gradient, kind, rates, decay):
         with tf.control_dependencies([weights] + states):
             pairs = zip([variable] + slots, [weights] + states)
             return tf.group(*[tf.assign(target, value) for target, value in pairs])
-    return tf.raw_ops.ResourceApplyMomentum(
-        var=variable.handle,
-        accum=slot(variable).handle,
+    words = dict(
         lr=rates.rate,
         grad=gradient + decay * variable if decay else gradient,
         momentum=rates.momentum,
         use_nesterov=kind == "nesterov",
+    )
+    if for_npu():
+        return tf.raw_ops.ApplyMomentum(var=variable, accum=slot(variable), **words).op
+    return tf.raw_ops.ResourceApplyMomentum(
+        var=variable.handle, accum=slot(variable).handle, **words
     )
 
 
@@ -146,12 +160,19 @@ def _move_rows(variable, gradient, kind, rates, decay):
         pull_BD = _pull(gradient, start, stop, weights_BD)
         states = [tf.gather(one, rows_B) for one in slots]
         weights_BD, states = RULES[kind].move(weights_BD, pull_BD, states, rates, decay)
-        return [
-            tf.raw_ops.ResourceScatterUpdate(resource=one.handle, indices=rows_B, updates=value)
-            for one, value in zip([variable] + slots, [weights_BD] + states)
-        ]
+        written = zip([variable] + slots, [weights_BD] + states)
+        return [_write_rows(one, rows_B, value) for one, value in written]
 
-    return for_blocks(body, rows_R.shape.as_list()[0])
+    count = rows_R.shape.as_list()[0]
+    return for_blocks(body, count, count if for_npu() else None)
+
+
+def _write_rows(variable, rows_B, value_BD):
+    if for_npu():
+        return tf.scatter_update(variable, rows_B, value_BD).op
+    return tf.raw_ops.ResourceScatterUpdate(
+        resource=variable.handle, indices=rows_B, updates=value_BD
+    )
 
 
 def _pull(gradient, start, stop, weights_BD):
@@ -161,7 +182,7 @@ def _pull(gradient, start, stop, weights_BD):
     return gradient.values[start:stop]
 
 
-def _trust(variable, gradient, decay):
+def _trust(variable, gradient, decay, total):
     """The share of the rate that LARS gives to a variable, or to the rows of it that are read."""
     if not isinstance(gradient, tf.IndexedSlices):
         weight, pull = tf.nn.l2_loss(variable), tf.nn.l2_loss(gradient)
@@ -174,6 +195,8 @@ def _trust(variable, gradient, decay):
 
         count = gradient.indices.shape.as_list()[0]
         weight, pull = in_blocks(body, count, (tf.zeros([]), tf.zeros([])))
+    if is_sliced(variable):
+        weight, pull = total(weight), total(pull)
     weight, pull = tf.sqrt(2.0 * weight), tf.sqrt(2.0 * pull)
     ratio = TRUST * weight / (pull + decay * weight + EPSILON)
     return tf.where(tf.logical_and(weight > 0.0, pull > 0.0), ratio, tf.ones_like(ratio))
@@ -185,15 +208,19 @@ def _steps(variable):
 
 
 def _corrections(steps):
-    """1 - BETA1^steps and 1 - BETA2^steps, from float64: float32 loses four digits."""
+    """1 - BETA1^steps and 1 - BETA2^steps, from float64: float32 loses four digits, but to the one
+    operation that an NPU has for it, which is also told where nothing is lost."""
+    if for_npu():
+        steps = tf.cast(steps, tf.float32)
+        return [-tf.math.expm1(steps * math.log(b)) for b in (BETA1, BETA2)]
     steps = tf.cast(steps, tf.float64)
     return [
         tf.cast(1.0 - tf.pow(tf.constant(b, tf.float64), steps), tf.float32) for b in (BETA1, BETA2)
     ]
 
 
-def _rooted(name, initializer, dtype=tf.float32):
+def _rooted(name, initializer, dtype=tf.float32, shape=None):
     """The variable of that whole name, in whatever scope this is called."""
-    scope = tf.variable_scope(tf.VariableScope(reuse=tf.AUTO_REUSE), auxiliary_name_scope=False)
-    with scope, tf.name_scope(None):
-        return tf.get_variable(name, initializer=initializer, trainable=False, dtype=dtype)
+    root = tf.VariableScope(reuse=tf.AUTO_REUSE, use_resource=not for_npu())
+    with tf.variable_scope(root, auxiliary_name_scope=False), tf.name_scope(None):
+        return tf.get_variable(name, shape, dtype, initializer=initializer, trainable=False)

@@ -9,6 +9,7 @@ from data.manifest import read_manifest
 from evaluation.pairs import find_sets
 from losses.face_losses import find_loss
 from losses.sampling import drawn_count
+from runtime.ranks import ONE
 from training import schedule
 from training.checkpoint import steps_in
 
@@ -20,13 +21,13 @@ Plan = collections.namedtuple(
 )
 
 
-def make_plan(config):
+def make_plan(config, ranks=ONE):
     """A TrainConfig -> Plan; every mistake that can be known before the first step ends here."""
     find_loss(config.loss, config.margin, config.scale)
     manifest = read_manifest(config.tfrecords_file_path)
     identities = _identities(config, manifest)
     drawn_count(identities, config.sample_rate, config.batch_size // config.accumulate)
-    _check_parts(config)
+    _check_parts(config, ranks)
     _check_image_size(config, manifest)
     sets = _sets(config)
     for name in ("ckpt", "summary", "logs"):
@@ -83,7 +84,14 @@ def _identities(config, manifest):
     return config.num_output
 
 
-def _check_parts(config):
+def _check_parts(config, ranks):
+    if config.batch_size % (ranks.size * config.accumulate) and ranks.size > 1:
+        parts = f"{ranks.size} devices" + " and --accumulate" * (config.accumulate > 1)
+        whole = ranks.size * config.accumulate
+        raise ValueError(
+            f"--batch_size {config.batch_size} cannot be divided among {parts}; pass a multiple "
+            f"of {whole}, as {max(1, round(config.batch_size / whole)) * whole}."
+        )
     if config.batch_size % config.accumulate:
         raise ValueError(
             f"--batch_size {config.batch_size} cannot be cut into --accumulate {config.accumulate} "

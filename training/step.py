@@ -1,176 +1,132 @@
-"""Config -> the operations of a training step and of an evaluation, in one graph."""
+"""Config and ranks -> the operations of a training step and of an evaluation, in one graph."""
 
 import collections
 
-from evaluation.embedder import both_ways
-from losses.class_centres import class_centres_loss
-from nets.build import embeddings
+from runtime.collectives import Agreement, Collectives, Comparison, replicate
+from runtime.ranks import ONE
 from runtime.tf1 import tf
-from runtime.variables import decayed_variables
-from training import schedule
-from training.gradients import LossScale, backbone_and_head, bound, recomputed
-from training.optimizer import apply_gradients, decay_loss, make_slots
-from training.parts import Parts
-
-COMPUTE = {"fp32": tf.float32, "bf16": tf.bfloat16, "fp16": tf.float16}
+from training.tower import build_tower, copied, learning_rate, tower_decay
 
 # train: the op that makes one step; before: the ops to run before it, one for each part of the
 # batch but the last (--accumulate). scalars: name -> tensor, computed only when fetched.
-# backbone: the variables of the net itself, moving statistics too.
-# images_BHWC -> plain_BD, mirrored_BD: the evaluation's placeholder and its two embeddings.
+# backbone: the variables of the net itself, moving statistics too; towers: each rank's Tower.
+# images_BHWC -> plain_BD, mirrored_BD: the evaluation's placeholder, the share of this process, and
+# the two embeddings of all ranks' shares. What ranks need: replicate, the op that makes all copies
+# equal before the first step; fingerprints, int64 [size], equal while the copies are; comparison of
+# what all were told; agreement of all processes; calls, what a rank says to the others in a step;
+# asked, to be fed whether this process was asked to stop (None where there is but one).
 Step = collections.namedtuple(
-    "Step", "train before scalars backbone images_BHWC plain_BD mirrored_BD"
+    "Step",
+    "train before scalars backbone towers images_BHWC plain_BD mirrored_BD "
+    "replicate fingerprints comparison agreement calls asked",
 )
 
 
-def build_step(config, plan, images_NHWC, labels_N, damaged=None):
-    """images_NHWC uint8 RGB, labels_N int64 in [0, plan.identities), a part of a batch -> Step.
-    damaged: a string that names the part's replaced records, where --on_error is skip."""
-    global_step = tf.train.get_or_create_global_step()
-    parts = Parts(config.accumulate, global_step)
-    outside = len(tf.global_variables())
-    embedded_ND = _embed(config, plan.spec, images_NHWC, parts.turn)
-    backbone = tf.global_variables()[outside:]
-    head = _head(config, plan, embedded_ND, labels_N, parts.turn)
-    rate = _rate(config, plan, global_step)
-    loss_scale = LossScale() if config.precision == "fp16" else None
-    pairs = backbone_and_head(
-        head.loss, embedded_ND, tf.trainable_variables(), loss_scale and loss_scale.value
-    )
-    shown = parts.mean([head.loss, head.accuracy, head.accuracy_margin])
-    gradients = bound(*map(parts.mean_pairs, pairs), clip_norm=config.clip_norm, clip=config.clip)
-    applied = _apply(config, plan, gradients, backbone, rate, global_step, loss_scale)
-    average, averaged = _averages(config, applied, [v for v in backbone if v.trainable])
-    statistics = tf.get_collection(tf.GraphKeys.UPDATE_OPS)
-    with tf.control_dependencies([averaged] + statistics + shown):
-        emptied = parts.clear()
-    with tf.control_dependencies([emptied]):  # the step is counted once, when all else is done
-        train = tf.assign_add(global_step, 1).op
-    with tf.control_dependencies([train]):  # after the update: read beside it, it would be a race
-        decay = decay_loss(decayed_variables(), config.weight_decay)
-    scalars = {
-        "loss": shown[0] + decay,
-        "inference_loss": shown[0],
-        "decay_loss": decay,
-        "accuracy": shown[1],
-        "accuracy_margin": shown[2],
-        "learning_rate": rate,
-        "gradient_norm": gradients.norm,
-        "finite": gradients.finite,
-    }
-    if damaged is not None:
-        scalars["damaged"] = damaged
-    evaluation = _evaluation(plan.spec, config.eval_batch_size, average)
-    return Step(train, parts.before(statistics), scalars, backbone, *evaluation)
-
-
-def _embed(config, spec, images_NHWC, turn):
-    """The training tower. Dropout is drawn from seed and turn, so that a resumed run repeats it."""
-    with tf.variable_scope(tf.get_variable_scope(), reuse=tf.AUTO_REUSE):
-        return embeddings(
-            images_NHWC,
-            spec,
-            training=True,
-            dropout=config.dropout,
-            compute_dtype=COMPUTE[config.precision],
-            dropout_seed=tf.stack([config.seed, tf.cast(turn, tf.int32)]),
-            wrap_unit=recomputed if config.recompute else None,
-        )
-
-
-def _head(config, plan, embedded_ND, labels_N, turn):
-    return class_centres_loss(
-        embedded_ND,
-        labels_N,
-        plan.identities,
-        loss=config.loss,
-        margin=config.margin,
-        scale=config.scale,
-        beyond=config.beyond,
-        margin_gradient=config.margin_gradient,
-        sample_rate=config.sample_rate,
-        sub_centers=config.sub_centers,
-        filter_above=config.filter_above,
-        seed=config.seed,
-        step=turn,
-        check=config.on_nan == "stop",
-    )
-
-
-def _rate(config, plan, global_step):
-    return schedule.learning_rate(
-        global_step,
-        config.schedule,
-        peak=plan.peak_rate,
-        total_steps=plan.total_steps,
-        warmup_steps=plan.warmup_steps,
-        changes=plan.rate_changes,
-        factors=plan.rate_factors,
-    )
-
-
-def _apply(config, plan, gradients, backbone, rate, global_step, loss_scale):
-    """The update; where the gradients are not finite it is left out, if the config says skip or
-    the loss scale has to find its height. A frozen backbone moves neither weights nor momentum."""
-    behind = {id(variable) for variable in backbone}
-    head = [pair for pair in gradients.pairs if id(pair[1]) not in behind]
-    make_slots([variable for _, variable in gradients.pairs], config.optimizer)
-
-    def move(pairs):
-        return apply_gradients(
-            pairs,
-            rate,
-            kind=config.optimizer,
-            momentum=config.momentum,
-            weight_decay=config.weight_decay,
-            rate_factor=lambda v: config.backbone_lr_factor if id(v) in behind else 1.0,
-        )
-
-    def move_unfrozen():
-        if not plan.frozen_steps:
-            return move(gradients.pairs)
-        both, alone = _done(move, gradients.pairs), _done(move, head)
-        return tf.cond(global_step >= plan.frozen_steps, both, alone)
-
-    if loss_scale is None and config.on_nan == "stop":
-        return move_unfrozen()
-    moved = tf.cond(gradients.finite, _done(move_unfrozen), _done(tf.no_op))
-    if loss_scale is None:
-        return moved
-    with tf.control_dependencies([moved]):
-        return loss_scale.update(gradients.finite)
-
-
-def _done(make, *words):
-    """make(*words), which returns an op, as a branch of tf.cond, which returns a tensor."""
-
-    def branch():
-        with tf.control_dependencies([make(*words)]):
-            return tf.constant(True)
-
-    return branch
-
-
-def _averages(config, applied, variables):
-    """(name -> average or None, op): the moving averages of the backbone that --ema asks for."""
-    if not config.ema:
-        return None, applied
-    average = tf.train.ExponentialMovingAverage(config.ema)
-    with tf.control_dependencies([applied]):
-        return average, average.apply(variables)
-
-
-def _evaluation(spec, batch_size, average):
-    """The same net in evaluation mode: image and mirror in one pass of one compiled shape, with
-    the averaged weights where there are some."""
-
-    def averaged(getter, name, *words, **options):
-        variable = getter(name, *words, **options)
-        followed = average.average(variable)
-        return variable if followed is None else followed
-
-    shape = [batch_size] + list(spec.image_size) + [3]
+def build_step(config, plan, batches, beside=None, ranks=ONE):
+    """batches: for each rank of this process its (images_nHWC uint8 RGB, labels_n int64 in
+    [0, plan.identities)), a part of its share of a batch. beside: name -> tensor, what else is
+    known of the part, to be shown with the scalars -> Step."""
+    with tf.device(ranks.device(ranks.local[0])):
+        global_step = tf.train.get_or_create_global_step()
+        rate = learning_rate(config, plan, global_step)
+    shape = [len(ranks.local) * config.eval_batch_size] + list(plan.spec.image_size) + [3]
     images_BHWC = tf.placeholder(tf.uint8, shape, "eval_images")
-    scope, getter = tf.get_variable_scope(), averaged if average else None
-    with tf.variable_scope(scope, reuse=tf.AUTO_REUSE, custom_getter=getter):
-        return (images_BHWC,) + both_ways(images_BHWC, spec)
+    shares = tf.split(images_BHWC, len(ranks.local)) if ranks.size > 1 else [images_BHWC]
+    talks = [Collectives(rank, ranks.size, _hint(ranks)) for rank in ranks.local]
+    towers = []
+    for talk, batch, share in zip(talks, batches, shares):
+        with tf.device(ranks.device(talk.rank)), _scope(ranks, talk.rank):
+            towers.append(build_tower(config, plan, talk, batch, share, global_step, rate))
+    with tf.control_dependencies([tower.moved for tower in towers]):
+        train = tf.assign_add(global_step, 1).op  # the step is counted once, when all else is done
+    asked, stops = _asked(ranks, talks)
+    decays = _on_each(ranks, talks, towers, [train], lambda *of: tower_decay(config, *of))
+    decay = _first(decays)
+    scalars = dict(
+        towers[0].scalars,
+        loss=towers[0].scalars["inference_loss"] + decay,
+        decay_loss=decay,
+        learning_rate=rate,
+    )
+    scalars.update(beside or {})
+    if asked is not None:
+        scalars["asked"] = stops
+    before = [tf.group(*ops) for ops in zip(*(tower.before for tower in towers))]
+    plain_BD = _gathered(ranks, talks, towers, "plain_bD")
+    mirrored_BD = _gathered(ranks, talks, towers, "mirrored_bD")
+    copies = _on_each(ranks, talks, towers, [], lambda talk, tower: replicate(talk, copied(tower)))
+    prints = _on_each(ranks, talks, towers, [], _fingerprint)
+    members = [(talk, ranks.device(talk.rank)) for talk in talks]
+    comparison, agreement = Comparison(members), Agreement(members)
+    assert all(talk.calls == talks[0].calls for talk in talks), "towers differ"
+    return Step(
+        train=train,
+        before=before,
+        scalars=scalars,
+        backbone=towers[0].backbone,
+        towers=towers,
+        images_BHWC=images_BHWC,
+        plain_BD=plain_BD,
+        mirrored_BD=mirrored_BD,
+        replicate=tf.group(*copies),
+        fingerprints=_first(prints),
+        comparison=comparison,
+        agreement=agreement,
+        calls=talks[0].calls,
+        asked=asked,
+    )
+
+
+def _hint(ranks):
+    return "nccl" if ranks.kind == "GPU" and ranks.size > 1 else "auto"
+
+
+def _scope(ranks, rank):
+    """The variable scope in which a rank's program is built."""
+    name = ranks.scope(rank)
+    return tf.variable_scope(name) if name else tf.variable_scope(tf.get_variable_scope())
+
+
+def _on_each(ranks, talks, towers, after, make):
+    """make(collectives, tower) on each rank's own device, after the ops `after`."""
+    made = []
+    for talk, tower in zip(talks, towers):
+        with tf.device(ranks.device(talk.rank)), tf.control_dependencies(after):
+            made.append(make(talk, tower))
+    return made
+
+
+def _first(tensors):
+    """The first of what all ranks made, when all have: a rank alone would wait for the others."""
+    if len(tensors) == 1:
+        return tensors[0]
+    with tf.control_dependencies(tensors):
+        return tf.identity(tensors[0])
+
+
+def _asked(ranks, talks):
+    """(bool to be fed, how many processes were fed True), or (None, None) with one process."""
+    if not ranks.hosts:
+        return None, None
+    asked = tf.placeholder_with_default(False, [], "asked")
+    counts = []
+    for talk in talks:
+        with tf.device(ranks.device(talk.rank)):
+            counts.append(talk.sum(tf.cast(asked, tf.float32)))
+    return asked, _first(counts)
+
+
+def _gathered(ranks, talks, towers, what):
+    """Each rank embeds its share of a batch, and all get all embeddings."""
+    return _first(
+        _on_each(ranks, talks, towers, [], lambda talk, tower: talk.gather(getattr(tower, what)))
+    )
+
+
+def _fingerprint(collectives, tower):
+    """int64 [size]: a number for each rank that its copies' bits alone decide."""
+    own = tf.zeros([], tf.int64)
+    for place, variable in enumerate(copied(tower), start=1):
+        bits = tf.bitcast(variable.read_value(), tf.int32)
+        own += (2 * place + 1) * tf.reduce_sum(tf.cast(bits, tf.int64))
+    return collectives.gather(own[None])

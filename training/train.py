@@ -1,4 +1,4 @@
-"""A TrainConfig -> a trained net: what train_nets.py calls."""
+"""A TrainConfig -> a trained net: what train_nets.py and train_nets_mgpu.py call."""
 
 import dataclasses
 import logging
@@ -13,51 +13,71 @@ import numpy as np
 from data.pipeline import damage, training_batches
 from nets.saved import find_checkpoints, write_record
 from runtime import tf1
+from runtime.ranks import ONE, open_target, prepared
 from runtime.session import session_config
 from runtime.tf1 import tf
+from runtime.watchdog import Watchdog
 from training import checkpoint, hooks
 from training.config import refuse_changes
 from training.finetune import start_from
 from training.loop import Stop, train_loop
+from training.members import refuse_strangers
 from training.plan import data_identity, make_plan, refuse_mixed_runs, refuse_other_data
+from training.rank_hooks import Alive, SameCopies
 from training.step import build_step
 
 
-def train(config):
-    """Trains as the config says, and returns the process's exit code."""
-    device = session_config(config.device, config.log_device_mapping, config.xla)
-    plan = make_plan(config)
+def train(config, ranks=ONE):
+    """Trains as the config says, and returns the process's exit code. ranks: who takes part."""
+    proto = prepared(session_config(config.device, config.log_device_mapping, config.xla), ranks)
+    plan = make_plan(config, ranks)
     refuse_mixed_runs(config)
-    prefix, record = _resume_point(config, plan)
+    with Watchdog(config.collective_timeout, ranks.hosts, ranks.host, config.output_path) as dog:
+        return _train(config, plan, ranks, proto, dog)
+
+
+def _train(config, plan, ranks, proto, dog):
+    prefix, record = _resume_point(config, plan, ranks)
     if config.finetune:
         find_checkpoints(config.finetune)
     first = record["step"] if record else 0
-    _log_to_file(config.directory("logs"))
+    _log_to_file(config.directory("logs"), ranks)
     if first >= plan.total_steps:
         logging.info("%s is trained to step %d already: nothing to do.", prefix, first)
         return 0
-    _say_plan(config, plan, prefix)
-    _write_run_files(config, plan)
-    with tf.Graph().as_default():
+    _say_plan(config, plan, prefix, ranks)
+    if ranks.leads:
+        _write_run_files(config, plan)
+    target = open_target(proto, ranks)
+    with tf.Graph().as_default(), tf.device(ranks.home):
         tf.set_random_seed(config.seed)
-        batches = _batches(config, first)
-        step = build_step(config, plan, *batches.get_next())
+        batches = _batches(config, first, ranks)
+        shares, beside = _shares(batches.get_next(), ranks)
+        step = build_step(config, plan, shares, beside, ranks)
         made = checkpoint.CheckpointWriter(
-            config.directory("ckpt"), _record(config, plan), config.saver_maxkeep
+            config.directory("ckpt"),
+            _record(config, plan),
+            config.saver_maxkeep,
+            ranks,
+            step.agreement,
         )
-        with tf.Session(config=device) as session, Stop() as stop:
-            session.run([tf.global_variables_initializer(), tf.local_variables_initializer()])
-            if prefix:
-                made.saver.restore(session, prefix)
-            elif config.finetune:
-                start_from(session, config.finetune, step.backbone)
-            session.run(batches.initializer)
-            observers = _hooks(config, plan, step, made, first, record)
+        with tf.Session(target, config=proto) as session, Stop(ranks.host_count > 1) as stop:
+            with dog.pause("starting"):
+                refuse_strangers(session, config, plan, step, ranks, first)
+                session.run([tf.global_variables_initializer(), tf.local_variables_initializer()])
+                if prefix:
+                    made.restore(session, prefix)
+                elif config.finetune:
+                    start_from(session, config.finetune, step.backbone)
+                session.run(step.replicate)
+                session.run(batches.initializer)
+            observers = _hooks(config, plan, step, made, first, record, ranks, dog)
             try:
                 last = train_loop(session, step, first, plan.total_steps, observers, stop)
             except tf.errors.InvalidArgumentError as error:
                 step_number = session.run(tf.train.get_global_step()) + 1
                 raise ValueError(f"step {step_number}: {_sentence(error)}") from None
+            step.agreement.all_say(session, True)  # nobody leaves while another needs its answers
     return _say_end(config, plan, last, stop)
 
 
@@ -70,10 +90,11 @@ def _sentence(error):
     return damaged or " ".join(asserted.group(1).split()).rstrip(":") + "."
 
 
-def _resume_point(config, plan):
+def _resume_point(config, plan, ranks):
     """(prefix, record) of the checkpoint to go on from, or (None, None) to begin."""
     directory = config.directory("ckpt")
-    checkpoint.clear_unfinished(directory)
+    if ranks.leads:
+        checkpoint.clear_unfinished(directory)
     if not config.resume:
         return None, None
     prefix, record = checkpoint.newest_whole(directory)
@@ -85,41 +106,65 @@ def _resume_point(config, plan):
     return prefix, record
 
 
-def _batches(config, first):
+def _batches(config, first, ranks):
+    """The iterator of this process's parts of batches."""
     dataset = training_batches(
         config.tfrecords_file_path,
-        config.batch_size // config.accumulate,
+        config.batch_size // config.accumulate // ranks.host_count,
         config.seed,
-        start_image=first * config.batch_size,
+        start_image=first * config.batch_size // ranks.host_count,
         augment=config.augmentation(),
         buffer_size=config.buffer_size,
         image_size=tuple(config.image_size),
+        host=ranks.host,
+        hosts=ranks.host_count,
         on_error=config.on_error,
     )
     return tf.data.make_initializable_iterator(dataset)
 
 
-def _hooks(config, plan, step, writer, first, record):
-    """In the order in which they act after a step."""
+def _shares(element, ranks):
+    """A part of a batch -> (what each rank of this process gets, what else is known of it)."""
+    images, labels = (tf.split(tensor, ranks.per_host) for tensor in element[:2])
+    return list(zip(images, labels)), dict(zip(["damaged"], element[2:]))
+
+
+def _hooks(config, plan, step, writer, first, record, ranks, dog):
+    """In the order in which they act after a step. All processes have the same ones, for a scalar
+    that one of them asks for may need all of them; the first alone writes what they find."""
     log = hooks.MetricsLog(
-        os.path.join(config.directory("logs"), "metrics.jsonl"),
+        os.path.join(config.directory("logs"), "metrics.jsonl") if ranks.leads else None,
         config.batch_size,
         plan.manifest.images,
     )
     log.resume(first)
-    summaries = hooks.Summaries(plan.summary_steps, config.directory("summary"))
+    summaries = hooks.Summaries(
+        plan.summary_steps, config.directory("summary") if ranks.leads else None
+    )
     best = record.get("best") if record else None
     validation = hooks.Validation(
-        plan.validate_steps, plan.total_steps, step, plan, config, log, summaries, writer, best
+        plan.validate_steps,
+        plan.total_steps,
+        step,
+        plan,
+        config,
+        log,
+        summaries,
+        writer,
+        best,
+        ranks,
+        dog,
     )
     return [
-        hooks.Progress(plan.info_steps, first, plan.total_steps, config.batch_size),
+        hooks.Progress(plan.info_steps, first, plan.total_steps, config.batch_size, ranks.leads),
+        Alive(dog),
         hooks.Guard(config.directory("ckpt")),
         hooks.Damage(config.on_error, config.max_errors),
         hooks.Metrics(plan.info_steps, log, config.batch_size, plan.total_steps),
         summaries,
         validation,
-        hooks.Checkpoints(plan.ckpt_steps, writer, config.batch_size, validation),
+        SameCopies(plan.ckpt_steps, step, ranks),
+        hooks.Checkpoints(plan.ckpt_steps, writer, config.batch_size, validation, dog),
     ]
 
 
@@ -145,14 +190,14 @@ def _write_run_files(config, plan):
     write_record(os.path.join(config.output_path, "config"), _record(config, plan))
 
 
-def _log_to_file(directory):
-    stamp = time.strftime("%Y%m%d-%H%M%S")
+def _log_to_file(directory, ranks):
+    stamp = time.strftime("%Y%m%d-%H%M%S") + (f"_host_{ranks.host}" if ranks.hosts else "")
     handler = logging.FileHandler(os.path.join(directory, f"train_{stamp}.log"))
     handler.setFormatter(logging.Formatter("%(asctime)s %(message)s"))
     logging.getLogger().addHandler(handler)
 
 
-def _say_plan(config, plan, prefix):
+def _say_plan(config, plan, prefix, ranks):
     rule = "as given" if config.lr else f"0.1 x {config.batch_size} / 512"
     logging.info(
         "data: %d images of %d identities in %d shards; %d steps of %d images",
@@ -175,6 +220,15 @@ def _say_plan(config, plan, prefix):
         config.schedule,
         list(plan.rate_changes) or "none",
     )
+    if ranks.size > 1:
+        logging.info(
+            "ranks: %d on %d hosts, each with %d images of a step and %d or %d identities",
+            ranks.size,
+            ranks.host_count,
+            config.batch_size // ranks.size,
+            plan.identities // ranks.size,
+            -(-plan.identities // ranks.size),
+        )
     if prefix:
         logging.info("going on from %s", prefix)
 

@@ -6,7 +6,7 @@ from runtime.tf1 import tf
 from training.hooks import Hook
 from training.loop import Stop, train_loop
 
-Step = collections.namedtuple("Step", "train before scalars")
+Step = collections.namedtuple("Step", "train before scalars asked")
 
 
 class Recorder(Hook):
@@ -34,7 +34,7 @@ def run(hooks, first=0, last=7):
         with tf.control_dependencies([train]):
             twice = 2 * count.read_value()
         session.run(tf.global_variables_initializer())
-        step = Step(train.op, (), {"twice": twice, "never": tf.constant(1)})
+        step = Step(train.op, (), {"twice": twice, "never": tf.constant(1)}, None)
         made = train_loop(session, step, first, last, hooks, stop)
         return made, session.run(count)
 

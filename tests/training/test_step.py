@@ -49,7 +49,7 @@ class Run:
             dataset = tf.data.Dataset.from_tensor_slices((images, labels)).repeat()
             batches = dataset.batch(part, drop_remainder=True)
             batches = tf.data.make_initializable_iterator(batches)
-            self.step = build_step(config, self.plan, *batches.get_next())
+            self.step = build_step(config, self.plan, [batches.get_next()])
             device = session_config(config.device, xla=config.xla)
             self.session = tf.Session(config=device)
             self.session.run(batches.initializer)

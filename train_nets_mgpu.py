@@ -1,0 +1,15 @@
+"""Trains a face-recognition net on many devices and hosts:
+python3 train_nets_mgpu.py --num_devices 8 --device gpu --config configs/ms1mv3_r50.yaml."""
+
+from runtime.flags import parse_flags
+from runtime.script import run
+from training.config import ManyConfig
+from training.many import train_many
+
+
+def main(argv=None):
+    return train_many(parse_flags(ManyConfig, argv, __doc__))
+
+
+if __name__ == "__main__":
+    run(main)
