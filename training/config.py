@@ -42,6 +42,7 @@ FREE_ON_RESUME = {
     "ckpt_interval",
     "validate_interval",
     "show_info_interval",
+    "profile",
 }
 
 
@@ -201,6 +202,9 @@ class TrainConfig:
     ckpt_interval: str = flag("10000", "between checkpoints: steps, 0.5ep or 1Mimg", "output")
     summary_interval: str = flag("300", "between TensorBoard points", "output")
     show_info_interval: str = flag("20", "between lines of metrics.jsonl", "output")
+    profile: Optional[str] = flag(
+        None, "FIRST:LAST step to trace; python -m training.profile RUN reads it", "output"
+    )
 
     # What train_nets_mgpu.py asks and train_nets.py, for one device, does not: see ManyConfig.
     num_devices, worker_hosts, task_index = 1, (), None

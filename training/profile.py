@@ -42,7 +42,7 @@ def steps_of(text):
 def npu_options(directory):
     """The values of NpuOptimizer that have an Ascend card write its profile into a directory."""
     directory = os.path.abspath(directory)
-    os.makedirs(directory, exist_ok=True)  # CANN makes none
+    os.makedirs(directory, exist_ok=True)  # the adapter makes none
     said = {"output": directory, "training_trace": "on", "task_trace": "on", "hccl": "on"}
     said.update(aicpu="on", fp_point="", bp_point="", aic_metrics="PipeUtilization")
     return {"profiling_mode": True, "profiling_options": json.dumps(said)}
@@ -53,21 +53,14 @@ class Profile(Hook):
     first among the hooks, so that what the others run after a step is not traced."""
 
     def __init__(self, steps, directory, summaries=None, host=0):
-        self.steps, self.directory, self.summaries = steps, directory, summaries
-        self.host, self.runs, self.active = host, [], False
+        """steps: as --profile says them. directory: of the traces; summaries: of TensorBoard."""
+        self.steps, self.directory, self.summaries = steps_of(steps), directory, summaries
+        self.host, self.runs, self.active, self.traced = host, [], False, 0
         self._tensorboard = None
 
     def wrap(self, session):
         """The session, each of whose runs is traced while a step of the range is made."""
         return _Traced(session, self) if self.steps else session
-
-    def begin(self, session, step):
-        if self.steps and step >= self.steps[1]:
-            logging.warning(
-                "--profile %d:%d: the run goes on from step %d, and nothing is traced.",
-                *self.steps,
-                step,
-            )
 
     def wants(self, step):
         self.active = bool(self.steps) and self.steps[0] <= step <= self.steps[1]
@@ -76,7 +69,7 @@ class Profile(Hook):
     def after(self, step, values, seconds):
         if not self.active:
             return
-        self.active = False
+        self.active, self.traced = False, self.traced + 1
         os.makedirs(self.directory, exist_ok=True)
         where = f"_host_{self.host}" if self.host else ""
         path = os.path.join(self.directory, f"step_{step}{where}.json")
@@ -87,6 +80,11 @@ class Profile(Hook):
         self.runs = []
         if step == self.steps[1]:
             logging.info("traced: python -m training.profile %s", os.path.dirname(self.directory))
+
+    def end(self, step):
+        if self.steps and not self.traced:
+            said = "%d:%d" % self.steps
+            logging.warning("--profile %s: no such step was made, and nothing is traced.", said)
 
     def _add_to_tensorboard(self, step):
         """Its tab of graphs then shows the time and memory of each part."""

@@ -23,6 +23,7 @@ from training.finetune import start_from
 from training.loop import Stop, train_loop
 from training.members import refuse_strangers
 from training.plan import data_identity, make_plan, refuse_mixed_runs, refuse_other_data
+from training.profile import Profile
 from training.rank_hooks import Alive, SameCopies
 from training.step import build_step
 
@@ -37,6 +38,7 @@ def train(config, ranks=ONE):
 
 
 def _train(config, plan, ranks, proto, dog):
+    trace = _trace(config, ranks)
     prefix, record = _resume_point(config, plan, ranks)
     if config.finetune:
         find_checkpoints(config.finetune)
@@ -71,9 +73,11 @@ def _train(config, plan, ranks, proto, dog):
                     start_from(session, config.finetune, step.backbone)
                 session.run(step.replicate)
                 session.run(batches.initializer)
-            observers = _hooks(config, plan, step, made, first, record, ranks, dog)
+            observers = [trace] + _hooks(config, plan, step, made, first, record, ranks, dog)
             try:
-                last = train_loop(session, step, first, plan.total_steps, observers, stop)
+                last = train_loop(
+                    trace.wrap(session), step, first, plan.total_steps, observers, stop
+                )
             except tf.errors.InvalidArgumentError as error:
                 step_number = session.run(tf.train.get_global_step()) + 1
                 raise ValueError(f"step {step_number}: {_sentence(error)}") from None
@@ -127,6 +131,12 @@ def _shares(element, ranks):
     """A part of a batch -> (what each rank of this process gets, what else is known of it)."""
     images, labels = (tf.split(tensor, ranks.per_host) for tensor in element[:2])
     return list(zip(images, labels)), dict(zip(["damaged"], element[2:]))
+
+
+def _trace(config, ranks):
+    summaries = config.directory("summary") if ranks.leads else None
+    directory = os.path.join(config.output_path, "profile")
+    return Profile(config.profile, directory, summaries, ranks.host)
 
 
 def _hooks(config, plan, step, writer, first, record, ranks, dog):

@@ -5,7 +5,9 @@ import json
 import numpy as np
 import pytest
 
+import train_nets
 from runtime.tf1 import tf
+from tests.test_end_to_end import flags
 from training.profile import Profile, largest, main, npu_options, read_profile, steps_of
 
 TIMES = 3  # how often the traced step multiplies
@@ -15,7 +17,7 @@ TIMES = 3  # how often the traced step multiplies
 def run_directory(tmp_path_factory):
     """A run of five steps of which the second and third are traced."""
     folder = tmp_path_factory.mktemp("run")
-    profile = Profile((2, 3), str(folder / "profile"), str(folder / "summary"))
+    profile = Profile("2:3", str(folder / "profile"), str(folder / "summary"))
     with tf.Graph().as_default(), tf.Session() as session:
         x = tf.placeholder(tf.float32, [96, 96])
         y = x
@@ -124,11 +126,26 @@ def test_a_run_without_a_profile_is_refused(tmp_path):
         read_profile(str(tmp_path))
 
 
-def test_without_a_range_the_session_is_left_alone():
+def test_without_a_range_the_session_is_left_alone(caplog):
     assert Profile(None, "unused").wrap("session") == "session"
+    Profile(None, "unused").end(9)
+    assert not caplog.text
+    Profile("20:22", "unused").end(9)
+    assert "--profile 20:22: no such step was made" in caplog.text
 
 
 def test_the_card_is_told_where_to_write(tmp_path):
     said = npu_options(str(tmp_path / "new"))
     assert said["profiling_mode"] is True and (tmp_path / "new").is_dir()
     assert json.loads(said["profiling_options"])["output"] == str(tmp_path / "new")
+
+
+def test_a_run_traces_the_steps_that_it_is_told(small, tmp_path, capsys):
+    output = str(tmp_path / "run")
+    quick = ["--epoch", "2step", "--validate_interval", "9", "--profile", "2:2"]
+    assert train_nets.main(flags(small, output, *quick, "--eval_datasets", "lfw")) == 0
+    rows, steps = read_profile(output)
+    kinds = {kind for kind, _, _ in rows}
+    assert steps == 1 and any("Conv2D" in kind for kind in kinds)
+    assert any("gradients" in name for _, name, _ in rows)
+    assert main([output]) == 0 and "Conv2D" in capsys.readouterr().out
