@@ -39,8 +39,11 @@ def steps_of(text):
     return first, last
 
 
-def npu_options(directory):
-    """The values of NpuOptimizer that have an Ascend card write its profile into a directory."""
+def npu_options(steps, directory):
+    """The values of NpuOptimizer that have an Ascend card write its profile into a directory; it
+    traces the whole run, of which --profile's steps are then a part. {} where steps is None."""
+    if steps_of(steps) is None:
+        return {}
     directory = os.path.abspath(directory)
     os.makedirs(directory, exist_ok=True)  # the adapter makes none
     said = {"output": directory, "training_trace": "on", "task_trace": "on", "hccl": "on"}

@@ -136,7 +136,8 @@ def _shares(element, ranks):
 def _trace(config, ranks):
     summaries = config.directory("summary") if ranks.leads else None
     directory = os.path.join(config.output_path, "profile")
-    return Profile(config.profile, directory, summaries, ranks.host)
+    steps = config.profile if config.device != "npu" else None  # the card itself writes its own
+    return Profile(steps, directory, summaries, ranks.host)
 
 
 def _hooks(config, plan, step, writer, first, record, ranks, dog):

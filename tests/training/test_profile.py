@@ -135,7 +135,8 @@ def test_without_a_range_the_session_is_left_alone(caplog):
 
 
 def test_the_card_is_told_where_to_write(tmp_path):
-    said = npu_options(str(tmp_path / "new"))
+    assert npu_options(None, "unused") == {}
+    said = npu_options("20:22", str(tmp_path / "new"))
     assert said["profiling_mode"] is True and (tmp_path / "new").is_dir()
     assert json.loads(said["profiling_options"])["output"] == str(tmp_path / "new")
 
