@@ -89,6 +89,17 @@ def system(proto, rank, size):
         session.close()
 
 
+def initialise(session, variables):
+    """Gives a device's variables their first values, which are drawn on the host: the same numbers
+    as without a device, by operations that it need not know."""
+    with tf.Session(graph=session.graph, config=host_only(tf.ConfigProto())) as host:
+        host.run(tf.variables_initializer(variables))
+        values = host.run(variables)
+    fed = [tf.placeholder(v.dtype.base_dtype, v.shape) for v in variables]
+    assigned = tf.group(*[tf.assign(v, one).op for v, one in zip(variables, fed)])
+    session.run(assigned, dict(zip(fed, values)))
+
+
 def dropout(x, share):
     """x with `share` of its values dropped, by the device's own masks. They are drawn anew in each
     run: a resumed run does not repeat them."""

@@ -177,6 +177,7 @@ def _flag(name, help):
         choices=option.choices or None,
         low=option.low,
         high=option.high,
+        late=True,
     )
 
 
@@ -184,9 +185,11 @@ def _flag(name, help):
 class NpuFlags:
     """The options of --device npu that training needs; each is the adapter's name for it."""
 
-    cann: str = flag("7.0", "version of CANN; an option that came later is refused", "Ascend")
+    cann: str = flag(
+        "7.0", "version of CANN; an option that came later is refused", "Ascend", late=True
+    )
     npu_option: Tuple[str, ...] = flag(
-        (), "key=value of any other NpuOptimizer option, or several", "Ascend"
+        (), "key=value of any other NpuOptimizer option, or several", "Ascend", late=True
     )
     precision_mode: Optional[str] = _flag(
         "precision_mode", "arithmetic on the device (default: allow_mix_precision);"
@@ -258,6 +261,12 @@ def chosen(flags=None, cards=1, training=True):
         _check(name, value, cann)
     _check_together(values)
     return values
+
+
+def may_overflow(flags):
+    """Whether the device may compute in half precision: gradients are then scaled."""
+    values = chosen(flags)
+    return (values.get("precision_mode_v2") or values["precision_mode"]) not in WHOLE
 
 
 def _defaults(cards, training, said):

@@ -1,0 +1,119 @@
+"""What the double knows of ranks: who has done what, and their meeting points.
+
+The ranks of a test are threads of one process; a rank's operations are built inside `rank(...)`,
+which the adapter learns from its environment instead.
+"""
+
+import collections
+import contextlib
+import os
+import threading
+
+import numpy as np
+
+PATIENCE = 120  # seconds that a rank waits for the others before it is a mistake
+
+
+class Mistake(AssertionError):
+    """Something that the adapter would ignore, or that would hang or end on the device."""
+
+
+def old():
+    """Whether the interface is that of the oldest adapter."""
+    import npu_bridge
+
+    return npu_bridge.VERSION == "r1.5"
+
+
+class World:
+    """The ranks of one run, and what each said of each of its collectives."""
+
+    def __init__(self, size=1):
+        self.size = size
+        self.ranks = [Rank(number) for number in range(size)]
+        self.changed = threading.Condition()
+        self.said = collections.defaultdict(dict)  # key -> {rank: (signature, array)}
+        self.broken = None
+        self.overflows = set()  # which reads of the float status say so, whatever the numbers
+
+    def meet(self, key, rank, signature, array):
+        """Waits until all ranks have come to their `key`-th collective; the arrays, by rank."""
+        with self.changed:
+            self.said[key][rank] = (signature, array)
+            self.changed.notify_all()
+            there = self.changed.wait_for(
+                lambda: self.broken or len(self.said[key]) == self.size, PATIENCE
+            )
+            if self.broken:
+                raise Mistake(self.broken)
+            found = self.said[key]
+            others = [number for number, (said, _) in found.items() if said != signature]
+            if not there or others:
+                missing = sorted(set(range(self.size)) - set(found))
+                self.broken = (
+                    f"collective {key}: rank {rank} says {signature}, rank {others[0]} "
+                    f"{found[others[0]][0]}"
+                    if others
+                    else f"collective {key}: ranks {missing} never came"
+                )
+                self.changed.notify_all()
+                raise Mistake(self.broken)
+            return [found[number][1] for number in range(self.size)]
+
+
+class Rank:
+    """What one rank has done: calls it built, by graph; whether HCCL is up; what it compiled."""
+
+    def __init__(self, number):
+        self.number = number
+        self.started = self.ended = False
+        self.graphs = []  # those with collectives, in the order in which they were begun
+        self.calls = []  # signatures, in the order in which they were built
+        self.fetch_sets = []  # of sessions on the device: each is a compiled graph
+        self.statuses = 0  # reads of the float status
+        self.broadcast = []  # names of what was broadcast, once it ran
+        self.runs = collections.Counter()
+
+
+_here = threading.local()
+_world = World()
+
+
+def world():
+    return _world
+
+
+@contextlib.contextmanager
+def ranks(size):
+    """A new world of that many ranks, while the context lasts."""
+    global _world
+    before, _world = _world, World(size)
+    try:
+        yield _world
+    finally:
+        _world = before
+
+
+@contextlib.contextmanager
+def rank(number):
+    """What is built, and which sessions are opened, by this thread inside is that rank's."""
+    before = getattr(_here, "rank", None)
+    _here.rank = number
+    try:
+        yield _world.ranks[number]
+    finally:
+        _here.rank = before
+
+
+def current():
+    """The rank of this thread: by `rank`, or by the environment, as the adapter has it."""
+    number = getattr(_here, "rank", None)
+    if number is None:
+        number = int(os.environ.get("RANK_ID", "0"))
+        size = int(os.environ.get("RANK_SIZE", "1"))
+        if size != _world.size:
+            raise Mistake(f"RANK_SIZE is {size}, and this world has {_world.size} ranks")
+    return _world.ranks[number]
+
+
+REDUCTIONS = {"sum": np.sum, "max": np.max, "min": np.min, "prod": np.prod}
