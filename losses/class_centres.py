@@ -1,7 +1,8 @@
 """Embeddings -> loss: the class centres, their cosines, and the softmax over them.
 
-N images, D embedding, K identities, R identities that a step reads (all K, unless sampled),
-S centres of an identity. Everything here is float32, whatever the backbone's type.
+N images of all ranks, D embedding, K identities, R identities of this rank's slice of them that a
+step reads (all, unless sampled), S centres of an identity. Everything here is float32, whatever
+the backbone's type.
 """
 
 import collections
@@ -17,18 +18,19 @@ from losses.face_losses import (
     true_at,
     true_scores,
 )
+from losses.slices import first_rows, local_labels, slice_of
 from runtime.tf1 import tf
 from runtime.variables import weight
 
 # loss, accuracy (of the cosines), accuracy_margin (of the logits): scalars. centres: the variable.
 HeadOutputs = collections.namedtuple("HeadOutputs", "loss accuracy accuracy_margin centres")
 
-# How the parts of one softmax, on several ranks, become one: maximum and total take float32 [N],
-# a part's, and return that of all parts. With one part there is nothing to do.
-Parts = collections.namedtuple("Parts", "maximum total")
-ONE_PART = Parts(maximum=tf.identity, total=tf.identity)
+# How the parts of one softmax, on several ranks, become one: maximum and total take a float32
+# tensor, a part's, and return that of all parts, the same on each. This part is number `index` of
+# `count`. With one part there is nothing to do.
+Parts = collections.namedtuple("Parts", "maximum total index count")
+ONE_PART = Parts(maximum=tf.identity, total=tf.identity, index=0, count=1)
 
-CENTRE_STDDEV = 0.01  # of the first centres; as arcface_torch, their direction alone matters
 NORM_SHARE = 0.01  # AdaFace's t_alpha: the share of a batch in the moving mean and deviation
 MAGFACE_REGULARISER = 35.0  # arXiv:2103.06627, lambda_g of its 100-layer nets
 
@@ -49,6 +51,8 @@ def class_centres_loss(
     step=None,
     check=True,
     parts=ONE_PART,
+    draw_groups=None,
+    drawn=None,
 ):
     """embeddings_ND: float [N, D], N and D static; labels_N: integer [N] in [0, identities), or -1
     for an image without a class, which has no loss and counts in no mean -> HeadOutputs.
@@ -68,66 +72,91 @@ def class_centres_loss(
     (tf.errors.InvalidArgumentError), or its NaN goes on into the loss, for the caller to see. A
     label out of range always ends it.
 
-    The variable `class_centres` is [identities * sub_centers, D], an identity's centres side by
-    side. It decays. Its gradient is IndexedSlices of unique rows (centre_cosines.RowGradient)."""
+    parts: where several ranks hold a slice each, embeddings and labels are those of all ranks, the
+    same on each, in the same order. Loss and accuracies are then the same on each too, and the
+    gradient in the embeddings is this part's share of it: their sum over parts is the whole.
+    draw_groups: the groups in which a sample is drawn (sampling.Group), by default one a part. With
+    the same number of them the same is drawn for any number of parts that divides it.
+    drawn: (drawn_R, places_N) of sampling.draw for this part, where the caller draws.
+
+    The variable `class_centres` is [identities * sub_centers, D], or the part's rows of that, an
+    identity's centres side by side. It decays. Its gradient is IndexedSlices of unique rows
+    (centre_cosines.RowGradient)."""
     chosen, arguments = find_loss(loss, margin, scale, beyond, margin_gradient)
-    images, size = embeddings_ND.shape.as_list()
-    count = sampling.drawn_count(identities, sample_rate, images)
     _check_options(sub_centers, filter_above)
+    images, size = embeddings_ND.shape.as_list()
+    first, count = _slice(identities, parts)
+    groups = sampling.drawn_groups(
+        identities, sample_rate, images, draw_groups or parts.count, parts.index, parts.count
+    )
     embeddings_ND = tf.cast(embeddings_ND, tf.float32)
     embeddings_ND = _finite(embeddings_ND) if check else embeddings_ND
     labels_N = _in_range(tf.cast(labels_N, tf.int64), identities)
+    has_N = labels_N >= 0
+    labels_N = local_labels(labels_N, first, count)
     centres = weight(
         "class_centres",
-        [identities * sub_centers, size],
-        tf.random_normal_initializer(stddev=CENTRE_STDDEV, seed=seed),
+        [count * sub_centers, size],
+        first_rows(seed, first * sub_centers),
         decay=True,
+        slice_of=None if parts.count == 1 else (first * sub_centers, identities * sub_centers),
     )
     rows_R = None
-    if count < identities:
+    if drawn is None and sum(group.count for group in groups) < count:
         step = tf.train.get_or_create_global_step() if step is None else step
-        drawn_R, labels_N = sampling.draw(labels_N, identities, count, seed, step)
+        drawn = sampling.draw(labels_N, groups, seed, step)
+    if drawn is not None:
+        drawn_R, labels_N = [tf.cast(one, tf.int64) for one in drawn]
         rows_R = _rows_of(drawn_R, sub_centers)
     units_ND, lengths_N = unit_rows(embeddings_ND)
     cosine_NR = _nearest(centre_cosines(units_ND, centres, rows_R), sub_centers)
+    true_N = tf.stop_gradient(_everywhere(cosine_NR, labels_N, parts))
     logits_NR = chosen.function(
         _filtered(cosine_NR, labels_N, filter_above),
         labels_N,
         **arguments,
-        **_measured(chosen.options, cosine_NR, labels_N, lengths_N),
+        **_measured(chosen.options, true_N, has_N, lengths_N),
     )
-    each_N = cross_entropy(logits_NR, labels_N, parts)
+    each_N, true_logit_N = cross_entropy(logits_NR, labels_N, parts)
     if loss == "magface":
-        each_N += MAGFACE_REGULARISER * magface_regulariser(lengths_N)
-    counted_N = parts.total(tf.cast(labels_N >= 0, tf.float32))
+        each_N += _once(MAGFACE_REGULARISER * magface_regulariser(lengths_N), parts)
+    best_2N = _are_best([cosine_NR, logits_NR], [true_N, true_logit_N], parts)
     return HeadOutputs(
-        _mean(each_N, counted_N),
-        _mean(_is_best(cosine_NR, labels_N, parts), counted_N),
-        _mean(_is_best(logits_NR, labels_N, parts), counted_N),
-        centres,
+        _mean(each_N, has_N), _mean(best_2N[0], has_N), _mean(best_2N[1], has_N), centres
     )
 
 
 def cross_entropy(logits_NR, labels_N, parts=ONE_PART):
-    """-log softmax of each row's true identity: float32 [N]. A row labelled -1, whose identity
-    is in another part or nowhere, adds to the softmax of the others as it should; where it is
-    nowhere its loss means nothing, and is for the caller to leave out."""
+    """-> (-log softmax of each row's true identity, the logit of that): float32 [N] each, the same
+    on every part; no gradient flows through the second. A row labelled -1, whose identity is in
+    another part or nowhere, adds to the softmax of the others as it should; where it is nowhere
+    both mean nothing, and are for the caller to leave out."""
 
     @tf.custom_gradient
     def each(logits_NR):
         highest_N = parts.maximum(tf.reduce_max(logits_NR, axis=1))
         raised_NR = tf.exp(logits_NR - highest_N[:, None])
-        total_N = parts.total(tf.reduce_sum(raised_NR, axis=1))
         here_N = tf.cast(labels_N >= 0, tf.float32)
-        true_N = parts.total((true_scores(logits_NR, labels_N) - highest_N) * here_N)
+        own_2N = [tf.reduce_sum(raised_NR, axis=1), true_scores(logits_NR, labels_N) * here_N]
+        total_N, true_N = tf.unstack(parts.total(tf.stack(own_2N)))
 
-        def gradient(slope_N):
+        def gradient(slope_N, _):
             share_NR = raised_NR * (slope_N / total_N)[:, None]
             return tf.tensor_scatter_nd_sub(share_NR, true_at(labels_N), slope_N * here_N)
 
-        return tf.log(total_N) - true_N, gradient
+        return (tf.log(total_N) + (highest_N - true_N), true_N), gradient
 
     return each(logits_NR)
+
+
+def _slice(identities, parts):
+    """(first identity, how many) of this part."""
+    if identities < parts.count:
+        raise ValueError(
+            f"{identities} identities cannot be shared among {parts.count} ranks; pass "
+            f"--num_devices {identities} or fewer."
+        )
+    return slice_of(identities, parts.index, parts.count)
 
 
 def _check_options(sub_centers, filter_above):
@@ -182,8 +211,20 @@ def _filtered(cosine_NR, labels_N, filter_above):
     return put_true(kept_NR, labels_N, true_N)
 
 
-def _measured(options, cosine_NR, labels_N, lengths_N):
-    """What a loss asks for that is measured as training goes: lengths and moving statistics."""
+def _everywhere(score_NR, labels_N, parts):
+    """Each row's score of its true identity, in whichever part that is: float32 [N]."""
+    return parts.total(true_scores(score_NR, labels_N) * tf.cast(labels_N >= 0, tf.float32))
+
+
+def _once(value, parts):
+    """A value that every part computes, through which the gradient of one of them flows: the
+    embeddings' are summed over the parts."""
+    return value if parts.index == 0 else tf.stop_gradient(value)
+
+
+def _measured(options, true_N, has_N, lengths_N):
+    """What a loss asks for that is measured as training goes: lengths, moving statistics, and the
+    cosines to the true identities."""
     measured = {}
     if "norms_N" in options:
         measured["norms_N"] = lengths_N
@@ -196,9 +237,8 @@ def _measured(options, cosine_NR, labels_N, lengths_N):
         measured["norm_std"] = _moving("norm_std", 100.0, deviation)
     if "progress" in options:
         variable = _state("progress", 0.0)
-        measured["progress"] = _followed(
-            variable, curricular_progress(tf.stop_gradient(cosine_NR), labels_N, variable)
-        )
+        measured["progress"] = _followed(variable, curricular_progress(true_N, has_N, variable))
+        measured["known"] = true_N, has_N
     return measured
 
 
@@ -220,13 +260,17 @@ def _followed(variable, value):
     return value
 
 
-def _is_best(score_NR, labels_N, parts):
-    """1.0 where no other identity scores as high as the true one, and 0.0: float32 [N]."""
-    here_N = tf.cast(labels_N >= 0, tf.float32)
-    true_N = parts.total(true_scores(score_NR, labels_N) * here_N)
-    as_high_N = tf.reduce_sum(tf.cast(score_NR >= true_N[:, None], tf.float32), axis=1)
-    return tf.cast(tf.equal(parts.total(as_high_N), 1.0), tf.float32)
+def _are_best(scores, trues, parts):
+    """For each pair of score_NR and true_N: 1.0 where no other identity, of any part, scores as
+    high as the true one, and 0.0. -> [float32 [N]]"""
+    as_high = [
+        tf.reduce_sum(tf.cast(score_NR >= true_N[:, None], tf.float32), axis=1)
+        for score_NR, true_N in zip(scores, trues)
+    ]
+    return tf.unstack(tf.cast(tf.equal(parts.total(tf.stack(as_high)), 1.0), tf.float32))
 
 
-def _mean(each_N, counted_N):
+def _mean(each_N, has_N):
+    """The mean of the rows that have an identity; 0 where none has."""
+    counted_N = tf.cast(has_N, tf.float32)
     return tf.reduce_sum(each_N * counted_N) / tf.maximum(tf.reduce_sum(counted_N), 1.0)

@@ -93,27 +93,38 @@ def adaface(
 
 
 def curricularface(
-    cosine_NK, labels_N, progress, margin=0.5, scale=64.0, beyond="line", margin_gradient="exact"
+    cosine_NK,
+    labels_N,
+    progress,
+    margin=0.5,
+    scale=64.0,
+    beyond="line",
+    margin_gradient="exact",
+    known=None,
 ):
     """ArcFace whose hard negatives, those above cos(theta + margin), count cos * (progress + cos).
     arXiv:2004.00288. progress: float32 scalar, the moving mean of the true identities' cosines,
-    0 at the start; see `curricular_progress`. A row without a true identity has no hard ones."""
+    0 at the start; see `curricular_progress`. A row without a true identity has no hard ones.
+    known: (float32 [N], bool [N]), the cosine to each row's true identity and whether it has one,
+    where cosine_NK are some of the identities and a label of -1 may have its own elsewhere."""
     cosine_NK, cosine_N = take_true(cosine_NK, labels_N)
-    margined_N = tf.stop_gradient(_turned(cosine_N, 1.0, margin, "none"))
-    hard_above_N = tf.where(labels_N >= 0, margined_N, 2.0 * tf.ones_like(cosine_N))
+    true_N, has_N = known or (cosine_N, labels_N >= 0)
+    margined_N = tf.stop_gradient(_turned(true_N, 1.0, margin, "none"))
+    hard_above_N = tf.where(has_N, margined_N, 2.0 * tf.ones_like(cosine_N))
     hardened_NK = tf.where(
         cosine_NK > hard_above_N[:, None], cosine_NK * (progress + cosine_NK), cosine_NK
     )
+    hardened_NK, hardened_N = take_true(hardened_NK, labels_N)  # of a label -1: identity 0's
     target_N = _passing(cosine_N, _turned(cosine_N, 1.0, margin, beyond), margin_gradient)
-    return scale * put_true(hardened_NK, labels_N, tf.where(labels_N >= 0, target_N, cosine_N))
+    return scale * put_true(hardened_NK, labels_N, tf.where(labels_N >= 0, target_N, hardened_N))
 
 
-def curricular_progress(cosine_NK, labels_N, progress, share=0.01):
-    """The scalar that follows `progress` after this batch: share of it is the batch's mean cosine
-    of true identities. A batch without any leaves it where it is."""
-    has_N = tf.cast(labels_N >= 0, tf.float32)
+def curricular_progress(cosine_N, has_N, progress, share=0.01):
+    """The scalar that follows `progress` after this batch: share of it is the mean cosine_N of the
+    rows that have a true identity, has_N. A batch without any leaves it where it is."""
+    has_N = tf.cast(has_N, tf.float32)
     count = tf.reduce_sum(has_N)
-    mean = tf.reduce_sum(true_scores(cosine_NK, labels_N) * has_N) / tf.maximum(count, 1.0)
+    mean = tf.reduce_sum(cosine_N * has_N) / tf.maximum(count, 1.0)
     return tf.stop_gradient(tf.where(count > 0, share * mean + (1.0 - share) * progress, progress))
 
 
@@ -223,7 +234,7 @@ def put_true(score_NK, labels_N, true_N):
 # What one margin may be: its default as published, and the ends of its range.
 Margin = collections.namedtuple("Margin", "default low high")
 # function; margins: name -> Margin, in the order of --margin; options: which of `beyond`,
-# `margin_gradient`, `norms_N`, `norm_mean`, `norm_std` and `progress` the function takes.
+# `margin_gradient`, `norms_N`, `norm_mean`, `norm_std`, `progress` and `known` it takes.
 Loss = collections.namedtuple("Loss", "function margins options")
 
 _ANGULAR = ("beyond", "margin_gradient")
@@ -245,7 +256,7 @@ LOSSES = {
         {"margin": Margin(0.4, 0.0, 1.0)},
         _ANGULAR + ("norms_N", "norm_mean", "norm_std"),
     ),
-    "curricularface": Loss(curricularface, {"margin": _ANGLE}, _ANGULAR + ("progress",)),
+    "curricularface": Loss(curricularface, {"margin": _ANGLE}, _ANGULAR + ("progress", "known")),
     "magface": Loss(
         magface,
         {"low_margin": Margin(0.45, 0.0, 1.57), "high_margin": Margin(0.8, 0.0, 1.57)},

@@ -1,19 +1,51 @@
 """Which identities a step reads: distinct, all of the batch's among them, the rest by chance.
 
-The chance is a keyed permutation of [0, K) that is computed where it is looked at, forwards and
-backwards, so nothing of length K is ever made: the draw is the permutation's first R values, and a
+The identities stand in groups, each of which draws its own share, so that a rank draws what it
+holds and no more; the number of groups, not that of the ranks, decides what is drawn.
+The chance is a keyed permutation of a group that is computed where it is looked at, forwards and
+backwards, so nothing of length K is ever made: the draw is the permutation's first values, and a
 label's place in it is the inverse. N images, R drawn identities, K identities.
+It is all made of operations, so that `draw` also works inside tf.data.Dataset.map.
 """
 
+import collections
 import math
 
+import numpy as np
+
+from losses.slices import slice_of
 from runtime.tf1 import tf
 
 ROUNDS = 4  # of the Feistel network; two leave stripes, four pass the pair test of the tests
+APART = 0x3C6EF35F  # between the keys of two groups: far, so that no other seed's are theirs
+
+# Identities that draw together: the group's number among all, its first identity (counted from the
+# first of the part that holds it), how many it has, and how many of them a step reads.
+Group = collections.namedtuple("Group", "number first identities count")
 
 
-def drawn_count(identities, sample_rate, batch_size):
-    """How many identities a step reads, or a ValueError if a batch's own may not fit in."""
+def drawn_groups(identities, sample_rate, batch_size, draw_groups=1, index=0, count=1):
+    """The groups of part `index` of `count`: [Group]; or a ValueError if a group may have to hold
+    more of a batch's identities than it draws. batch_size: images of all ranks together."""
+    if draw_groups < 1 or draw_groups % count:
+        raise ValueError(
+            f"--draw_groups {draw_groups} cannot be shared among {count} ranks: it must be a "
+            f"multiple of {count}."
+        )
+    own = draw_groups // count
+    part_first, _ = slice_of(identities, index, count)
+    groups = []
+    for number in range(draw_groups):
+        first, size = slice_of(identities, number, draw_groups)
+        drawn = drawn_count(size, sample_rate, batch_size, draw_groups)
+        if index * own <= number < (index + 1) * own:
+            groups.append(Group(number, first - part_first, size, drawn))
+    return groups
+
+
+def drawn_count(identities, sample_rate, batch_size, draw_groups=1):
+    """How many of a group's identities a step reads, or a ValueError if a batch's own may not fit
+    in. draw_groups: how many such groups there are, for the message."""
     if not 0.0 < sample_rate <= 1.0:
         raise ValueError(
             f"--sample_rate {sample_rate} is out of range: it must be above 0 and 1 or less."
@@ -21,70 +53,101 @@ def drawn_count(identities, sample_rate, batch_size):
     count = max(1, int(round(sample_rate * identities)))
     needed = min(batch_size, identities)
     if count < needed:
+        of = f" of each of {draw_groups} groups of identities" if draw_groups > 1 else " identities"
         raise ValueError(
-            f"--sample_rate {sample_rate} draws {count} of {identities} identities, and a batch of "
+            f"--sample_rate {sample_rate} draws {count} of {identities}{of}, and a batch of "
             f"{batch_size} may hold {needed}; pass --sample_rate "
             f"{math.ceil(1e6 * needed / identities) / 1e6:g} or more."
         )
     return count
 
 
-def draw(labels_N, identities, count, seed, step):
-    """int64 labels_N in [0, identities) or -1 -> (drawn_R, places_N), both int64.
-    drawn_R: `count` distinct identities, each label among them, a function of (seed, step, labels)
-    alone. places_N: where each label stands in drawn_R; -1 for the label -1.
+def draw(labels_N, groups, seed, step):
+    """int64 labels_N, counted from the first identity of the part that `groups` are of, -1 for
+    those elsewhere -> (drawn_R, places_N), both int64. drawn_R: distinct identities of the part,
+    group after group, each label among them, a function of (seed, step, labels) alone. places_N:
+    where each label stands in drawn_R; -1 for the label -1.
     seed: int. step: int or scalar int64 tensor."""
+    numbers, firsts, sizes, counts = (np.array(column, np.int64) for column in zip(*groups))
+    starts = np.cumsum(counts) - counts  # where each group's stand in drawn_R
     with tf.name_scope("draw"), tf.device("/cpu:0"):
-        shuffle = _Permutation(identities, seed, step)
-        chance_R = shuffle.forward(tf.range(count, dtype=tf.int64))
+        keys = _keys(seed, step, numbers)
+        chance_GR = _Permutation(sizes, keys).forward(tf.range(counts.max())[None])
+        chance = [one + first for one, first in zip(tf.unstack(chance_GR), firsts)]
+        chance_R = tf.concat([one[:count] for one, count in zip(chance, counts)], axis=0)
         labels_U, unique_N = tf.unique(labels_N)
-        places_U = shuffle.backward(tf.maximum(labels_U, 0))
-        chosen_U = labels_U >= 0
-        missing_U = tf.logical_and(chosen_U, places_U >= count)
-        missing_M2 = tf.where(missing_U)
-        free_M = _free_places(
-            tf.boolean_mask(places_U, tf.logical_and(chosen_U, places_U < count)),
-            count,
-            window=tf.minimum(count, tf.size(labels_N)),
-        )[: tf.shape(missing_M2)[0]]
-        drawn_R = tf.tensor_scatter_nd_update(
-            chance_R, free_M[:, None], tf.boolean_mask(labels_U, missing_U)
+        after_UG = tf.cast(labels_U[:, None] >= firsts[1:], tf.int64)
+        group_U, chosen_U = tf.reduce_sum(after_UG, axis=1), labels_U >= 0
+        own = _Permutation(sizes, keys, group_U)
+        places_U = own.backward(tf.maximum(labels_U, 0) - tf.gather(firsts, group_U))
+        drawn_U = places_U < tf.gather(counts, group_U)
+        missing_M, free_M = _make_room(
+            tf.one_hot(group_U, len(groups), True, False, axis=0, dtype=tf.bool),
+            places_U,
+            tf.logical_and(chosen_U, drawn_U),
+            tf.logical_and(chosen_U, tf.logical_not(drawn_U)),
+            counts,
+            tf.minimum(counts.min(), tf.size(labels_N, out_type=tf.int64)),
         )
-        places_U = tf.tensor_scatter_nd_update(places_U, missing_M2, free_M)
+        places_U = tf.tensor_scatter_nd_update(places_U, missing_M[:, None], free_M)
+        places_U += tf.gather(starts, group_U)
+        drawn_R = tf.tensor_scatter_nd_update(
+            chance_R, tf.gather(places_U, missing_M)[:, None], tf.gather(labels_U, missing_M)
+        )
         places_U = tf.where(chosen_U, places_U, -tf.ones_like(places_U))
-        drawn_R.set_shape([count])
+        drawn_R.set_shape([counts.sum()])
         return drawn_R, tf.gather(places_U, unique_N)
 
 
-def _free_places(taken_T, count, window):
-    """The places among the last `window` of `count` that are not in taken_T, ascending, int64."""
-    start = tf.cast(count - window, tf.int64)
-    inside_T = tf.boolean_mask(taken_T, taken_T >= start) - start
-    taken_W = tf.scatter_nd(
-        inside_T[:, None], tf.ones_like(inside_T), tf.cast(tf.reshape(window, [1]), tf.int64)
+def _make_room(inside_GU, places_U, drawn_U, missing_U, counts, window):
+    """-> (missing_M, free_M): the labels that chance did not draw, group by group, and for each a
+    place in its group where no label stands, among the last `window` places of the group."""
+    at_GU = places_U - (counts[:, None] - window)
+    taken_T2 = tf.where(tf.logical_and(inside_GU, drawn_U & (at_GU >= 0)))
+    spots_T2 = tf.stack([taken_T2[:, 0], tf.gather_nd(at_GU, taken_T2)], axis=1)
+    taken_GW = tf.scatter_nd(
+        spots_T2, tf.ones_like(spots_T2[:, 0]), tf.stack([np.int64(len(counts)), window])
     )
-    return tf.where(tf.equal(taken_W, 0))[:, 0] + start
+    missing_M2 = tf.where(tf.logical_and(inside_GU, missing_U))
+    free_F2 = tf.where(tf.equal(taken_GW, 0))
+    many_G = tf.reduce_sum(tf.cast(tf.logical_and(inside_GU, missing_U), tf.int64), axis=1)
+    free_G = window - tf.reduce_sum(taken_GW, axis=1)
+    skipped_G = tf.cumsum(free_G, exclusive=True) - tf.cumsum(many_G, exclusive=True)
+    group_M = missing_M2[:, 0]
+    chosen_M = tf.range(tf.size(group_M, out_type=tf.int64)) + tf.gather(skipped_G, group_M)
+    free_M = tf.gather(free_F2[:, 1], chosen_M) + tf.gather(counts, group_M) - window
+    return missing_M2[:, 1], free_M
+
+
+def _keys(seed, step, numbers):
+    """The keys of the permutation of each group in each round: [int64 [G]]."""
+    step, numbers = tf.cast(step, tf.int64), numbers * APART
+    return [
+        _mix(step + _mix(tf.constant((seed * ROUNDS + turn + numbers) % 2**31)))
+        for turn in range(ROUNDS)
+    ]
 
 
 class _Permutation:
-    """A permutation of [0, size) for each (seed, step), computed where it is looked at.
-    A Feistel network over side * side >= size values, walked until it ends inside [0, size)."""
+    """A permutation of [0, size) for each group and its keys, computed where it is looked at.
+    A Feistel network over side * side >= size values, walked until it ends inside [0, size).
+    group_X: the group of each value; without it values are [G, X] or [1, X], a row a group."""
 
-    def __init__(self, size, seed, step):
-        self.size = size
-        self.side = int(math.ceil(math.sqrt(size)))
-        step = tf.cast(step, tf.int64)
-        self.keys = [
-            _mix(step + _mix(tf.constant((seed * ROUNDS + turn) % 2**31, tf.int64)))
-            for turn in range(ROUNDS)
-        ]
+    def __init__(self, sizes, keys, group_X=None):
+        self.side = int(math.ceil(math.sqrt(sizes.max())))
+        self.exact = (sizes == self.side**2).all()
+        if group_X is None:
+            self.size, self.keys = sizes[:, None], [key_G[:, None] for key_G in keys]
+        else:
+            self.size = tf.gather(sizes, group_X)
+            self.keys = [tf.gather(key_G, group_X) for key_G in keys]
 
     def forward(self, value_X):
-        """int64 [X] in [0, size) -> where the permutation takes each."""
+        """int64 in [0, size) -> where the permutation takes each."""
         return self._walk(self._there, value_X)
 
     def backward(self, value_X):
-        """int64 [X] in [0, size) -> what the permutation takes there."""
+        """int64 in [0, size) -> what the permutation takes there."""
         return self._walk(self._back, value_X)
 
     def _walk(self, network, value_X):
@@ -92,7 +155,7 @@ class _Permutation:
             return tf.where(value_X >= self.size, network(value_X), value_X)
 
         value_X = network(value_X)
-        if self.side**2 == self.size:
+        if self.exact:
             return value_X
         return tf.while_loop(
             lambda value_X: tf.reduce_any(value_X >= self.size),

@@ -160,41 +160,10 @@ def test_filtered_negatives_count_as_cosine_zero():
 def test_accuracy_is_of_the_plain_cosines_and_a_tie_is_not_one():
     score_NK = np.array([[0.5, 0.2, 0.1], [0.5, 0.5, 0.1], [0, 0, 0], [0.1, 0.9, 0.2]], np.float32)
     with tf.Graph().as_default(), tf.Session() as session:
-        labels_N = tf.constant([0, 1, 2, 1])
-        right_N = session.run(
-            class_centres._is_best(tf.constant(score_NK), labels_N, class_centres.ONE_PART)
-        )
+        score_NK, one = tf.constant(score_NK), class_centres.ONE_PART
+        true_N = class_centres._everywhere(score_NK, tf.constant([0, 1, 2, 1]), one)
+        right_N = session.run(class_centres._are_best([score_NK], [true_N], one)[0])
     np.testing.assert_array_equal(right_N, [1, 0, 0, 1])
-
-
-def test_softmax_over_two_parts_is_the_softmax_over_all():
-    """Sliced over ranks: each part sees its own columns, and hooks put the parts together."""
-    random = np.random.RandomState(5)
-    logits_NK = random.normal(0, 9, (IMAGES, IDENTITIES)).astype(np.float32)
-    with tf.Graph().as_default(), tf.Session() as session:
-        whole_NK = tf.constant(logits_NK)
-        whole_N = class_centres.cross_entropy(whole_NK, tf.constant(LABELS_N))
-        halves, labels = (
-            [whole_NK[:, :4], whole_NK[:, 4:]],
-            [
-                np.where((LABELS_N >= 0) & (LABELS_N < 4), LABELS_N, -1),
-                np.where(LABELS_N >= 4, LABELS_N - 4, -1),
-            ],
-        )
-        highest_N = tf.maximum(*[tf.reduce_max(half, axis=1) for half in halves])
-        totals = [tf.reduce_sum(tf.exp(half - highest_N[:, None]), axis=1) for half in halves]
-        true_N = tf.gather_nd(
-            whole_NK, np.stack([np.arange(IMAGES), LABELS_N * (LABELS_N >= 0)], 1)
-        )
-        here_N = (LABELS_N >= 0).astype(np.float32)
-        answers = iter([totals[0] + totals[1], (true_N - highest_N) * here_N])
-        parts = class_centres.Parts(maximum=lambda _: highest_N, total=lambda _: next(answers))
-        part_N = class_centres.cross_entropy(halves[0], tf.constant(labels[0]), parts)
-        slopes = [tf.gradients(part_N, halves[0])[0], tf.gradients(whole_N, whole_NK)[0][:, :4]]
-        part_N, whole_N, slopes = session.run([part_N, whole_N, slopes])
-    counted = LABELS_N >= 0
-    np.testing.assert_allclose(part_N[counted], whole_N[counted], rtol=1e-5)
-    np.testing.assert_allclose(slopes[0], slopes[1], rtol=1e-5, atol=1e-6)
 
 
 @pytest.mark.parametrize("name", LOSSES)

@@ -3,14 +3,14 @@
 import numpy as np
 import pytest
 
-from losses import sampling
+from losses import sampling, slices
 from runtime.tf1 import tf
 
 
 def drawer(identities, count, seed=7):
     """(session, step and labels -> drawn_R, places_N)."""
     step, labels_N = tf.placeholder(tf.int64, []), tf.placeholder(tf.int64, [None])
-    drawn = sampling.draw(labels_N, identities, count, seed, step)
+    drawn = sampling.draw(labels_N, [sampling.Group(0, 0, identities, count)], seed, step)
     session = tf.Session()
     return session, lambda at, given_N: session.run(drawn, {step: at, labels_N: given_N})
 
@@ -18,9 +18,10 @@ def drawer(identities, count, seed=7):
 @pytest.mark.parametrize("identities", [1, 2, 100, 101, 9999])
 def test_permutation_is_one_and_backward_undoes_it(identities):
     with tf.Graph().as_default(), tf.Session() as session:
-        shuffle = sampling._Permutation(identities, seed=3, step=5)
-        there_K = shuffle.forward(tf.range(identities, dtype=tf.int64))
-        there_K, back_K = session.run([there_K, shuffle.backward(there_K)])
+        keys = sampling._keys(3, 5, np.zeros(1, np.int64))
+        shuffle = sampling._Permutation(np.array([identities]), keys)
+        there_1K = shuffle.forward(tf.range(identities, dtype=tf.int64)[None])
+        (there_K,), (back_K,) = session.run([there_1K, shuffle.backward(there_1K)])
     assert sorted(there_K) == list(range(identities))
     np.testing.assert_array_equal(back_K, np.arange(identities))
 
@@ -85,3 +86,75 @@ def test_fewer_drawn_than_a_batch_may_hold_is_refused_with_the_rate_that_does():
         sampling.drawn_count(1000, 0.01, 32)
     assert sampling.drawn_count(1000, 0.032, 32) == 32
     assert sampling.drawn_count(8, 1.0, 32) == 8
+
+
+def test_groups_of_the_parts_are_the_groups_of_the_whole():
+    whole = sampling.drawn_groups(103, 0.5, 4, draw_groups=6)
+    assert [group.first for group in whole] == [0, 17, 34, 51, 68, 85]
+    assert sum(group.identities for group in whole) == 103
+    for count in (2, 3):
+        parts = [sampling.drawn_groups(103, 0.5, 4, 6, index, count) for index in range(count)]
+        firsts = [index * 103 // count for index in range(count)]
+        joined = [
+            group._replace(first=group.first + first)
+            for first, part in zip(firsts, parts)
+            for group in part
+        ]
+        assert joined == whole
+
+
+@pytest.mark.parametrize("draw_groups,count", [(0, 1), (3, 2), (2, 4)])
+def test_groups_that_the_ranks_cannot_share_are_refused(draw_groups, count):
+    with pytest.raises(ValueError, match=f"must be a multiple of {count}"):
+        sampling.drawn_groups(1000, 0.5, 4, draw_groups, 0, count)
+
+
+def test_a_group_that_may_not_hold_the_batch_is_refused_with_the_rate_that_does():
+    said = "draws 25 of 250 of each of 4 groups of identities, and a batch of 32 may hold 32"
+    with pytest.raises(ValueError, match=said + "; pass --sample_rate 0.128 or more"):
+        sampling.drawn_groups(1000, 0.1, 32, draw_groups=4)
+    assert [group.count for group in sampling.drawn_groups(1000, 0.128, 32, 4)] == [32] * 4
+
+
+def test_parts_draw_together_what_one_draws():
+    """And two groups of one size draw different places of it."""
+    labels_N = np.array([0, 16, 17, 50, 51, 102, -1, 50])
+    with tf.Graph().as_default(), tf.Session() as session:
+        drawn = {}
+        for count in (1, 2, 3):
+            rows, places, before = [], [], 0
+            for index in range(count):
+                first, size = slices.slice_of(103, index, count)
+                local_N = slices.local_labels(tf.constant(labels_N), first, size)
+                groups = sampling.drawn_groups(103, 0.5, 8, 6, index, count)
+                rows_R, places_N = sampling.draw(local_N, groups, seed=3, step=9)
+                places.append(tf.where(places_N >= 0, places_N + before, places_N))
+                rows.append(rows_R + first)
+                before += rows_R.shape.as_list()[0]
+            drawn[count] = tf.concat(rows, axis=0), tf.reduce_max(places, axis=0)
+        drawn = session.run(drawn)
+    rows_R, places_N = drawn[1]
+    assert len(set(rows_R)) == len(rows_R) and places_N[6] == -1
+    np.testing.assert_array_equal(rows_R[places_N[labels_N >= 0]], labels_N[labels_N >= 0])
+    for count in (2, 3):
+        np.testing.assert_array_equal(drawn[count][0], rows_R)
+        np.testing.assert_array_equal(drawn[count][1], places_N)
+    inside = [set(rows_R[(rows_R >= f) & (rows_R < f + 17)] - f) for f in (17, 34)]
+    assert inside[0] != inside[1]
+
+
+def test_draw_gives_the_same_in_the_input_pipeline():
+    groups = sampling.drawn_groups(103, 0.5, 8, draw_groups=2)
+    labels_BN = np.random.RandomState(0).randint(-1, 103, (3, 8))
+    steps_B = np.arange(3)
+    with tf.Graph().as_default(), tf.Session() as session:
+        batches = tf.data.Dataset.from_tensor_slices((labels_BN, steps_B))
+        batches = batches.map(lambda labels_N, step: sampling.draw(labels_N, groups, 5, step))
+        mapped = tf.data.make_one_shot_iterator(batches).get_next()
+        assert mapped[0].shape.as_list() == [sum(group.count for group in groups)]
+        step, labels_N = tf.placeholder(tf.int64, []), tf.placeholder(tf.int64, [8])
+        drawn = sampling.draw(labels_N, groups, 5, step)
+        for fed in zip(labels_BN, steps_B):
+            wanted, given = session.run([drawn, mapped], dict(zip((labels_N, step), fed)))
+            for one, other in zip(given, wanted):
+                np.testing.assert_array_equal(one, other)
