@@ -176,16 +176,22 @@ class Comparison:
     def differing(self, session, facts):
         """(name of the first fact that is not the same on all ranks, a rank that has another), or
         None."""
-        mine = np.zeros(FACTS, np.int64)
-        assert len(facts) <= FACTS, len(facts)
-        mine[: len(facts)] = [zlib.crc32(repr(fact).encode()) for fact in facts]
-        theirs = session.run(self._all, {self._fed: mine[None]})[0]
+        mine = self.numbers(facts)
+        theirs = session.run(self._all, {self._fed: mine})[0]
         ranks, places = np.nonzero(theirs != mine)
         if not len(places):
             return None
         first = places.min()
         name = facts[first][0] if first < len(facts) else "the number of calls"
         return name, int(ranks[places == first][0])
+
+    @staticmethod
+    def numbers(facts):
+        """Facts -> int64 [1, FACTS], 0 where there are no more."""
+        assert len(facts) <= FACTS, len(facts)
+        found = np.zeros([1, FACTS], np.int64)
+        found[0, : len(facts)] = [zlib.crc32(repr(fact).encode()) for fact in facts]
+        return found
 
 
 def _on_each(members, make):
