@@ -20,16 +20,17 @@ SIZE = 1024  # bytes of a file: rewritten in place, so that no reader on NFS kee
 Seen = collections.namedtuple("Seen", "life step doing met since read changes content")
 
 
+def file_of(directory, index):
+    """Where a host of the run in this directory writes."""
+    return os.path.join(directory, "alive", f"host_{index}")
+
+
 class Heartbeat:
     """Writes this host's file and reads the others'. Only its own thread touches the disk: who asks
     `seen` is never held up by a file server that does not answer."""
 
     def __init__(self, directory, index, count, interval):
-        self.directory, self.index, self.interval = (
-            os.path.join(directory, "alive"),
-            index,
-            interval,
-        )
+        self.directory, self.index, self.interval = directory, index, interval
         self.others = [i for i in range(count) if i != index]
         self.life, self.rival = uuid.uuid4().hex[:12], None
         self.seen = {}  # index -> Seen
@@ -41,7 +42,7 @@ class Heartbeat:
 
     def start(self):
         """Begins to write; refuses where a process with the same index already does."""
-        os.makedirs(self.directory, exist_ok=True)
+        os.makedirs(os.path.dirname(file_of(self.directory, self.index)), exist_ok=True)
         self._refuse_second()
         self._beat()
         self._thread.start()
@@ -61,9 +62,6 @@ class Heartbeat:
         """Seconds for which a host's file was read and had not changed; None if it is not there."""
         seen = self.seen.get(index)
         return None if seen is None else seen.read - seen.since
-
-    def path(self, index):
-        return os.path.join(self.directory, f"host_{index}")
 
     def gather(self, limit):
         """Waits until all hosts have met: each has seen the same processes alive, none of which is
@@ -102,20 +100,23 @@ class Heartbeat:
     def _beat(self):
         """One round: is the file still ours, write it, read the others'."""
         if self._beats:
-            owner = _read(self.path(self.index))
+            owner = _read(file_of(self.directory, self.index))
             if owner and owner["life"] != self.life:
                 self.rival = owner
                 return
         self._beats += 1
         facts = dict(self._said, life=self.life, beat=self._beats)
-        _write(self.path(self.index), dict(facts, pid=os.getpid(), machine=socket.gethostname()))
+        _write(
+            file_of(self.directory, self.index),
+            dict(facts, pid=os.getpid(), machine=socket.gethostname()),
+        )
         self._turn += 1
         turn = self.others[self._turn % len(self.others) :][:1] if self.others else []
         for index in self.others if self.all_at_once else turn:
             self._look(index)
 
     def _look(self, index):
-        facts, now = _read(self.path(index)), time.monotonic()
+        facts, now = _read(file_of(self.directory, index)), time.monotonic()
         if facts is None:
             return
         before = self.seen.get(index)
@@ -128,11 +129,11 @@ class Heartbeat:
 
     def _refuse_second(self):
         """A file that changes while nobody should write it has a writer: another process."""
-        before = _read(self.path(self.index))
+        before = _read(file_of(self.directory, self.index))
         if before is None:
             return
         time.sleep(2.5 * self.interval)
-        after = _read(self.path(self.index))
+        after = _read(file_of(self.directory, self.index))
         if after is not None and after != before:
             raise ValueError(self.two_of_one(after))
 

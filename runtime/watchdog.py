@@ -83,7 +83,7 @@ class Watchdog:
             names = ", ".join(self._name(i) for i in late)
             raise ValueError(
                 f"host {names} did not come within {PATIENCE * self.limit:g} s: no sign of it in "
-                f"{self.beat.directory}; start its process, on a disk that all hosts share."
+                f"{self.beat.directory}/alive; start its process, on a disk that all hosts share."
             )
         self.beat.say(doing="starting")
 

@@ -12,14 +12,18 @@ import subprocess
 import sys
 import time
 
-LOST = 75  # the exit code of a run whose peer is gone (runtime/watchdog.py)
+from runtime.heartbeat import file_of
+from runtime.watchdog import LOST
+
 GRACE = 10.0  # seconds for the others to end by themselves, then from SIGTERM to SIGKILL
 TAIL = 20  # lines of a log that are shown when its process fails
 
 # words: the command line; again: what is added to it when it is started again; environ: the whole
 # environment, or None for ours; log: a path for what it says, or None for our own streams; name:
-# what it is called in a message.
-Member = collections.namedtuple("Member", "words again environ log name")
+# what it is called in a message; pulse: the file of its heartbeat and for how many seconds it may
+# stand still, or None.
+Member = collections.namedtuple("Member", "words again environ log name pulse")
+Member.__new__.__defaults__ = (None,)
 
 
 def own_command(argv=None):
@@ -62,7 +66,8 @@ class _Group:
 
     def __init__(self, grace):
         self.grace, self.asked = grace, False
-        self._living, self._pressed = {}, None  # process -> Member; the last signal of _press
+        self._living, self._pulses = {}, {}  # process -> Member, _Pulse
+        self._pressed = None  # the last signal of _press
 
     def __enter__(self):
         numbers = (signal.SIGINT, signal.SIGTERM)
@@ -77,7 +82,9 @@ class _Group:
     def run(self, members, again):
         """(name, exit code) of the first that failed, or of the last to end where none did."""
         for member in members:
-            self._living[_start(member, again)] = member
+            process = _start(member, again)
+            self._living[process] = member
+            self._pulses[process] = _Pulse(*member.pulse) if member.pulse else None
         if self.asked:  # before they were there to be told
             self._tell(signal.SIGTERM)
         ended, failed_at, self._pressed = [], None, None
@@ -90,6 +97,10 @@ class _Group:
                     _show_end(member)
             if failed_at is not None:
                 self._press(time.monotonic() - failed_at)
+            for process, member in self._living.items():
+                if member.pulse and self._pulses[process].has_stopped():
+                    logging.warning("%s stands still, and is ended", member.name)
+                    process.kill()
             time.sleep(0.05)
         return ended[-1] if failed_at is None else failed
 
@@ -107,6 +118,32 @@ class _Group:
     def _pass_on(self, number, _frame):
         self.asked = True
         self._tell(number)
+
+
+class _Pulse:
+    """Whether a process that rewrote its heartbeat's file has left off, though it is there: it was
+    stopped, or its machine was."""
+
+    def __init__(self, path, limit):
+        self.path, self.limit = path, limit
+        self.content, self.since, self.beats, self.due = self._read(), time.monotonic(), 0, 0.0
+
+    def has_stopped(self):
+        now = time.monotonic()
+        if now < self.due:
+            return False
+        self.due = now + 0.5
+        content = self._read()
+        if content != self.content:
+            self.content, self.since, self.beats = content, now, self.beats + 1
+        return self.beats > 1 and now - self.since > self.limit
+
+    def _read(self):
+        try:
+            with open(self.path, "rb") as stream:
+                return stream.read()
+        except OSError:
+            return None
 
 
 def _start(member, again):
@@ -151,9 +188,12 @@ def _spell(code):
     return f"ended with exit code {code}" + (": a host was lost" if code == LOST else "")
 
 
-def this_host(argv=None):
-    """The one process of this host, for `--supervise`."""
-    return [Member(own_command(argv), ["--resume"], None, None, "the run")]
+def this_host(argv=None, directory=None, index=0, limit=None):
+    """The one process of this host, for `--supervise`. With several hosts: directory is that of
+    --output_path, index this host's, limit --collective_timeout; a process that stands still for
+    twice as long, when the others have ended, is ended too."""
+    pulse = (file_of(directory, index), 2 * limit) if directory and limit else None
+    return [Member(own_command(argv), ["--resume"], None, None, "the run", pulse)]
 
 
 def local_hosts(words, addresses, log_directory):

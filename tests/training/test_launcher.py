@@ -67,6 +67,21 @@ def test_all_end_when_one_fails_and_its_words_are_shown(tmp_path, caplog):
     assert f"card 1 failed; the end of {log}:\nout of memory" in caplog.text
 
 
+def test_a_run_that_stands_still_is_ended_and_started_again(tmp_path, caplog):
+    path = tmp_path / "alive"
+    code = (
+        "import os, sys, time\n"
+        "if '--resume' in sys.argv: sys.exit(0)\n"
+        "for beat in range(12):\n"
+        f"    open({str(path)!r}, 'w').write(str(beat)); time.sleep(0.2)\n"
+        "os.kill(os.getpid(), 19)\n"  # SIGSTOP
+    )
+    stopping = member(code)._replace(pulse=(str(path), 0.9))
+    assert supervise([stopping], max_restarts=1) == 0
+    assert path.read_text() == "11"  # and no sooner
+    assert "the run stands still, and is ended" in caplog.text
+
+
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
 def test_a_request_to_stop_is_passed_on_and_obeyed(number):
     child = (
