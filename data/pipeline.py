@@ -13,6 +13,7 @@ from data.image_bytes import decoded
 from data.manifest import LocalFiles, read_manifest
 from data.record_stream import RecordStream, shard_and_number
 from data.shards import parse_example
+from runtime.session import session_config
 from runtime.tf1 import tf
 
 _STREAMS = []  # of this process: what damage() needs to find a record that a graph stumbled over
@@ -89,6 +90,16 @@ def training_batches(
     return batches.prefetch(2)
 
 
+def training_labels(path, batch_size, seed, start_image=0, buffer_size=10000, host=0, hosts=1):
+    """A Dataset of the labels, int64 [N], of that host's training_batches, in their order; their
+    images are read and not decoded."""
+    manifest, names = _open(path)
+    stream = RecordStream(names, manifest, seed, buffer_size, host, hosts)
+    batches = stream.records(start_image).batch(batch_size, drop_remainder=True)
+    label = {"label": tf.io.FixedLenFeature([], tf.int64)}
+    return batches.map(lambda _, example_N: tf.io.parse_example(example_N, label)["label"])
+
+
 def damage(error):
     """The sentence about a damaged record if that is what the TensorFlow error is about, or None.
     It reads the records of the batch again, one by one."""
@@ -153,7 +164,7 @@ def first_damage(
         records = stream.records(start_image).take(images)
         following = tf.data.make_initializable_iterator(records)
         element = following.get_next()
-        with tf.Session(config=tf.ConfigProto(device_count={"GPU": 0})) as session:
+        with tf.Session(config=session_config("cpu")) as session:
             session.run(following.initializer)
             for _ in range(images):
                 record, example = session.run(element)

@@ -11,7 +11,7 @@ from data.eval_data_reader import decode_images
 from nets.build import embeddings
 from nets.saved import restore, spec_of
 from runtime.session import session_config
-from runtime.tf1 import tf
+from runtime.tf1 import build_for, tf
 
 DECODERS = 2  # threads, each a batch ahead; TensorFlow and OpenCV both let go of the GIL
 
@@ -26,11 +26,12 @@ class Embedder:
         self.prefix, self.batch_size = ckpt_prefix, batch_size
         self.spec = spec_of(ckpt_prefix)
         self.image_size = tuple(self.spec.image_size)
-        self.session_config = session_config(device)
+        self.device, self.session_config = device, session_config(device)
         self.session = None
 
     def __enter__(self):
         with tf.Graph().as_default() as graph:
+            build_for(self.device)
             shape = [self.batch_size] + list(self.image_size) + [3]
             self._images_BHWC = tf.placeholder(tf.uint8, shape, "images")
             self._outputs = both_ways(self._images_BHWC, self.spec)

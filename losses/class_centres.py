@@ -7,7 +7,7 @@ the backbone's type.
 
 import collections
 
-from losses import sampling
+from losses import npu_forms, sampling
 from losses.centre_cosines import centre_cosines, unit_rows
 from losses.face_losses import (
     curricular_progress,
@@ -19,7 +19,7 @@ from losses.face_losses import (
     true_scores,
 )
 from losses.slices import first_rows, local_labels, slice_of
-from runtime.tf1 import tf
+from runtime.tf1 import for_npu, tf
 from runtime.variables import weight
 
 # loss, accuracy (of the cosines), accuracy_margin (of the logits): scalars. centres: the variable.
@@ -142,6 +142,8 @@ def cross_entropy(logits_NR, labels_N, parts=ONE_PART):
 
         def gradient(slope_N, _):
             share_NR = raised_NR * (slope_N / total_N)[:, None]
+            if for_npu():
+                return npu_forms.put(share_NR, labels_N, -slope_N * here_N, add=True)
             return tf.tensor_scatter_nd_sub(share_NR, true_at(labels_N), slope_N * here_N)
 
         return (tf.log(total_N) + (highest_N - true_N), true_N), gradient
@@ -169,7 +171,10 @@ def _check_options(sub_centers, filter_above):
 
 
 def _in_range(labels_N, identities):
-    """labels_N, behind a check that names those outside."""
+    """labels_N, behind a check that names those outside. An NPU can name nothing: there the
+    pipeline's look at each record has to do."""
+    if for_npu():
+        return labels_N
     right = tf.reduce_all(tf.logical_and(labels_N >= -1, labels_N < identities))
     said = f"a label is outside [0, {identities}); rebuild the records, or say --num_output:"
     with tf.control_dependencies([tf.Assert(right, [said, labels_N], summarize=1000)]):
@@ -177,7 +182,9 @@ def _in_range(labels_N, identities):
 
 
 def _finite(embeddings_ND):
-    """embeddings_ND, behind a check that shows each row's sum."""
+    """embeddings_ND, behind a check that shows each row's sum; on an NPU nothing is not finite."""
+    if for_npu():
+        return embeddings_ND
     finite = tf.reduce_all(tf.is_finite(embeddings_ND))
     said = "an embedding is not finite; lower --lr, or look at the batch for broken images:"
     sum_N = tf.reduce_sum(embeddings_ND, axis=1)

@@ -11,7 +11,8 @@ from typing import Any, Callable, Optional
 import numpy as np
 
 from nets.lineages import Lineage
-from runtime.tf1 import TF2, tf
+from runtime import npu
+from runtime.tf1 import TF2, for_npu, tf
 from runtime.variables import weight
 
 DECAY = 0.9  # of the moving averages, in every lineage
@@ -303,6 +304,8 @@ def dropout(x, share, rules, seed=None):
     same values, so that a resumed run repeats them."""
     if not rules.training or not share:
         return x
+    if for_npu():
+        return npu.dropout(x, share)
     if seed is None:
         return tf.nn.dropout(x, rate=share)
     kept = tf.random.stateless_uniform(tf.shape(x), seed) >= share

@@ -24,9 +24,11 @@ def flag(
     above=None,
     below=None,
     alias=(),
+    late=False,
 ):
     """A field of a script's dataclass. low <= value <= high, above < value < below.
-    Aliases work and stay out of --help; a default of `dataclasses.MISSING` makes it required."""
+    Aliases work and stay out of --help; a default of `dataclasses.MISSING` makes it required.
+    late: stands behind the others in --help, whichever class it comes from."""
     required = default is dataclasses.MISSING
     return dataclasses.field(
         default=None if required else default,
@@ -40,6 +42,7 @@ def flag(
             below=below,
             alias=tuple(alias),
             required=required,
+            late=late,
         ),
     )
 
@@ -111,7 +114,7 @@ def _parser(config_class, description):
         ),
     )
     groups, hints = {}, typing.get_type_hints(config_class)
-    for field in dataclasses.fields(config_class):
+    for field in sorted(dataclasses.fields(config_class), key=lambda f: f.metadata["late"]):
         meta, kind = field.metadata, hints[field.name]
         group = groups.setdefault(meta["group"], None) or parser.add_argument_group(meta["group"])
         groups[meta["group"]] = group

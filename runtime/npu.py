@@ -18,8 +18,8 @@ def adapter():
     """npu_bridge's module of all names, or a ValueError that says what it needs."""
     here = f"TensorFlow {tf1.VERSION} on Python {sys.version_info[0]}.{sys.version_info[1]}"
     needs = (
-        "--device npu needs npu_bridge, which comes with Huawei's CANN, and with it TensorFlow 1.15 "
-        f"and Python 3.7; here is {here}"
+        "--device npu needs npu_bridge, which comes with Huawei's CANN, and with it TensorFlow "
+        f"1.15 and Python 3.7; here is {here}"
     )
     if TF2:
         raise ValueError(f"{needs}: see docs/ascend.md, or pass --device cpu or gpu.")

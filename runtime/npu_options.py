@@ -326,8 +326,8 @@ def _known(name):
         raise ValueError(f"--npu_option {name} cannot be set here: {REFUSED[name]}.")
     if name in WITHOUT_EFFECT:
         raise ValueError(
-            f"--npu_option {name} is in many scripts, and no version of the adapter reads it; leave "
-            "it out."
+            f"--npu_option {name} is in many scripts, and no version of the adapter reads it; "
+            "leave it out."
         )
     if name not in OPTIONS:
         near = difflib.get_close_matches(name, OPTIONS, 1)

@@ -19,10 +19,11 @@ class Ranks:
     hosts: Tuple[str, ...] = ()
     host: int = 0
     kind: str = "CPU"
+    cards: int = 1  # processes of one Ascend card each, which need no server to reach each other
 
     @property
     def host_count(self):
-        return max(1, len(self.hosts))
+        return max(1, len(self.hosts), self.cards)
 
     @property
     def size(self):
@@ -46,7 +47,7 @@ class Ranks:
 
     def device(self, rank):
         """The device of a rank of this process, for tf.device; None leaves it to TensorFlow."""
-        if self.size == 1:
+        if self.size == 1 or self.kind == "NPU":
             return None
         job = f"/job:worker/replica:0/task:{self.host}" if self.hosts else "/job:localhost"
         return f"{job}/device:{self.kind}:{rank - self.local[0]}"

@@ -2,23 +2,27 @@
 
 import os
 
+from runtime import npu, npu_host, npu_options
 from runtime.tf1 import TF2, tf
 
-DEVICES = ("cpu", "gpu")
+DEVICES = ("cpu", "gpu", "npu")
 
 
-def session_config(device="cpu", log_device_mapping=False, xla=False):
-    """ConfigProto for `--device`; a GPU that is not there ends here, before a graph is built."""
+def session_config(device="cpu", log_device_mapping=False, xla=False, flags=None):
+    """ConfigProto for `--device`; a GPU or an NPU that is not there ends here, before a graph is
+    built. flags: the NpuFlags of a training; without them an NPU is for inference."""
     if device not in DEVICES:
         raise ValueError(
             f"--device {device} is not known here; choose one of {', '.join(DEVICES)}."
         )
     config = tf.ConfigProto(log_device_placement=log_device_mapping)
+    if device == "npu":
+        return _for_npu(config, xla, flags)
     if xla:
         _compile(config)
     if device == "cpu":
         config.device_count["GPU"] = 0
-        return config
+        return npu.host_only(config) if npu.is_loaded() else config
     if not tf.config.experimental.list_physical_devices("GPU"):
         raise ValueError(
             "--device gpu: TensorFlow sees no GPU on this machine; install its CUDA libraries "
@@ -27,6 +31,16 @@ def session_config(device="cpu", log_device_mapping=False, xla=False):
     config.allow_soft_placement = True
     config.gpu_options.allow_growth = True
     return config
+
+
+def _for_npu(config, xla, flags):
+    """In the order of what can be known: what was said, the adapter, the card."""
+    if xla:
+        raise ValueError("--xla compiles for the CPU and the GPU; leave it out with --device npu.")
+    values = npu_options.chosen(flags, npu_host.size(os.environ), training=flags is not None)
+    npu.adapter()
+    npu_host.take_card(os.environ, values.get("session_device_id"))
+    return npu.configure(config, values)
 
 
 def _compile(config):

@@ -23,7 +23,7 @@ FLOORS = {
 ROOMS = set(FLOORS)
 # Scripts that people know by a path inside a room: they may use any, and nobody imports them.
 SCRIPTS_IN_ROOMS = {"data/clean_with_subcenters.py"}
-TENSORFLOW_DOOR = "runtime/tf1.py"
+DOORS = {"tensorflow": "runtime/tf1.py", "npu_bridge": "runtime/npu.py"}
 READERS_WITHOUT_TENSORFLOW = ("recordio", "eval_data_reader", "manifest", "shards", "image_folder")
 
 
@@ -64,9 +64,9 @@ def test_imports_point_one_way(path):
 
 
 @pytest.mark.parametrize("path", sources())
-def test_tensorflow_comes_in_by_one_door(path):
-    used = {name for name in imports(path) if name.split(".")[0] in ("tensorflow", "npu_bridge")}
-    assert not used or path == TENSORFLOW_DOOR
+def test_tensorflow_and_its_adapter_come_in_by_one_door_each(path):
+    used = {name.split(".")[0] for name in imports(path)}
+    assert not [name for name, door in DOORS.items() if name in used and path != door]
 
 
 def test_nobody_imports_a_script():

@@ -7,6 +7,7 @@ from data.augment import RECIPES, recipe
 from losses.face_losses import BEYOND, LOSSES, MARGIN_GRADIENTS
 from nets.lineages import LINEAGES, NetSpec
 from runtime.flags import flag
+from runtime.npu_options import TYPED, NpuFlags
 from runtime.session import DEVICES
 from training.optimizer import OPTIMIZERS
 from training.schedule import SCHEDULES
@@ -43,7 +44,9 @@ FREE_ON_RESUME = {
     "validate_interval",
     "show_info_interval",
     "profile",
-}
+    "cann",
+    "npu_option",
+} | set(TYPED)
 
 
 def _share(what):
@@ -53,7 +56,7 @@ def _share(what):
 
 
 @dataclasses.dataclass(frozen=True)
-class TrainConfig:
+class TrainConfig(NpuFlags):
     """Every field is a flag, is read somewhere, and is saved beside each checkpoint."""
 
     config: Optional[str] = flag(None, "YAML file of flags; the command line wins over it", "run")

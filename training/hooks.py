@@ -115,7 +115,7 @@ class Progress(Hook):
                 f"{self.batch_size / seconds:.0f} images/s",
                 refresh=False,
             )
-        self.bar.update(1)
+        self.bar.update(step - self.bar.n)
 
     def end(self, step):
         self.bar.close()

@@ -11,14 +11,15 @@ OF_PARTS = {
 }
 
 
-def train_loop(session, step, first, last, hooks, stop):
+def train_loop(session, step, first, last, hooks, stop, turns=1):
     """Makes steps first + 1 ... last, or fewer if `stop` is asked for; returns the last one made.
-    A hook says by wants(number) which scalars it needs of a step: nothing else is fetched."""
+    A hook says by wants(number) which scalars it needs of a step: nothing else is fetched.
+    turns: how many steps step.train makes at a time; all intervals are multiples of it."""
     for hook in hooks:
         hook.begin(session, first)
     number = first
     while number < last and not stop.requested:
-        number += 1
+        number += turns
         wanted = {name for hook in hooks for name in hook.wants(number)}
         begun = time.perf_counter()
         values = make_step(session, step, wanted, stop)

@@ -2,7 +2,7 @@
 
 import dataclasses
 
-from runtime import tf1
+from runtime import npu_host, tf1
 from runtime.hosts import check_port_is_free, find_hosts
 from runtime.ranks import Ranks
 from runtime.tf1 import tf
@@ -14,6 +14,8 @@ OWN = {"config", "task_index", "eval_db_path", "tfrecords_file_path", "log_devic
 
 def find_ranks(config, environ):
     """The ranks of a run, of which this process drives its host's."""
+    if config.device == "npu":
+        return npu_host.ranks(environ)
     hosts = find_hosts(config.worker_hosts, config.task_index, environ)
     check_port_is_free(hosts)
     if config.wire != "fp32" and not tf1.TF2:

@@ -66,8 +66,10 @@ def _course(step, schedule, peak, total_steps, warmup_steps, changes, factors):
                 f"--lr_factors has {len(factors)} values for {len(changes)} --lr_steps; "
                 f"pass {len(changes) + 1}."
             )
-        rates = [peak * factor for factor in factors]
-        return tf.train.piecewise_constant(step, [change - 0.5 for change in changes], rates)
+        rate = tf.constant(peak * factors[0], tf.float32)
+        for change, factor in zip(changes, factors[1:]):
+            rate = tf.where(step > change - 0.5, tf.constant(peak * factor, tf.float32), rate)
+        return rate
     left = 1.0 - (step - warmup_steps) / float(max(total_steps - warmup_steps, 1))
     left = tf.clip_by_value(left, 0.0, 1.0)
     if schedule == "polynomial":

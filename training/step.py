@@ -3,6 +3,7 @@
 import collections
 
 from runtime.collectives import Agreement, Collectives, Comparison, replicate
+from runtime.hccl import Hccl
 from runtime.ranks import ONE
 from runtime.tf1 import tf
 from training.tower import build_tower, copied, learning_rate, tower_decay
@@ -32,7 +33,8 @@ def build_step(config, plan, batches, beside=None, ranks=ONE):
     shape = [len(ranks.local) * config.eval_batch_size] + list(plan.spec.image_size) + [3]
     images_BHWC = tf.placeholder(tf.uint8, shape, "eval_images")
     shares = tf.split(images_BHWC, len(ranks.local)) if ranks.size > 1 else [images_BHWC]
-    talks = [Collectives(rank, ranks.size, _hint(ranks)) for rank in ranks.local]
+    kind = Hccl if ranks.kind == "NPU" else Collectives
+    talks = [kind(rank, ranks.size, _hint(ranks)) for rank in ranks.local]
     towers = []
     for talk, batch, share in zip(talks, batches, shares):
         with tf.device(ranks.device(talk.rank)), _scope(ranks, talk.rank):
@@ -106,7 +108,7 @@ def _first(tensors):
 
 def _asked(ranks, talks):
     """(bool to be fed, how many processes were fed True), or (None, None) with one process."""
-    if not ranks.hosts:
+    if ranks.host_count == 1:
         return None, None
     asked = tf.placeholder_with_default(False, [], "asked")
     counts = []

@@ -10,8 +10,10 @@ from evaluation.embedder import both_ways
 from losses.class_centres import Parts as HeadParts
 from losses.class_centres import class_centres_loss
 from nets.build import embeddings
+from runtime import npu
 from runtime.collectives import in_buckets
-from runtime.tf1 import tf
+from runtime.npu_options import may_overflow
+from runtime.tf1 import for_npu, tf
 from runtime.variables import decayed_variables, is_sliced
 from training import schedule
 from training.gradients import LossScale, backbone_and_head, bound, recomputed
@@ -30,16 +32,18 @@ Tower = collections.namedtuple("Tower", "moved before scalars backbone state pla
 
 def build_tower(config, plan, collectives, batch, images_bHWC, global_step, rate):
     """batch: (images_nHWC uint8 RGB, labels_n int64 in [0, plan.identities)), a part of a rank's
-    share of a batch. images_bHWC: uint8 RGB, to evaluate. rate: the learning rate -> Tower."""
+    share of a batch, and what sampling.draw gives where that was done before. images_bHWC: uint8
+    RGB, to evaluate. rate: the learning rate -> Tower."""
     images_nHWC, labels_n = batch[:2]
     first = len(tf.global_variables())
     parts = Parts(config.accumulate, global_step)
     embedded_nD, statistics = _embed(config, plan.spec, collectives, images_nHWC, parts.turn)
     backbone = tf.global_variables()[first:]
-    head = _head(config, plan, collectives, embedded_nD, labels_n, parts.turn)
+    head = _head(config, plan, collectives, embedded_nD, labels_n, parts.turn, batch[2:])
     statistics = tf.get_collection(tf.GraphKeys.UPDATE_OPS)[statistics:]
     own = {id(variable) for variable in tf.global_variables()[first:]}
-    loss_scale = LossScale() if config.precision == "fp16" else None
+    halved = may_overflow(config) if for_npu() else config.precision == "fp16"
+    loss_scale = LossScale() if halved else None
     behind, before = backbone_and_head(
         head.loss,
         embedded_nD,
@@ -55,7 +59,11 @@ def build_tower(config, plan, collectives, batch, images_bHWC, global_step, rate
         clip=config.clip,
         total=collectives.sum,
     )
-    applied = _apply(config, plan, collectives, gradients, backbone, rate, global_step, loss_scale)
+    applied, finite = _apply(
+        config, plan, collectives, gradients, backbone, rate, global_step, loss_scale
+    )
+    if for_npu() and loss_scale is None and config.on_nan == "stop":
+        shown[0] = tf.where(finite, shown[0], tf.constant(float("nan")))  # as the host's guard asks
     average, averaged = _averages(config, applied, [v for v in backbone if v.trainable])
     met = _met(collectives, statistics, [v for v in backbone if not v.trainable])
     with tf.control_dependencies([averaged, met] + shown):
@@ -65,7 +73,7 @@ def build_tower(config, plan, collectives, batch, images_bHWC, global_step, rate
         "accuracy": shown[1],
         "accuracy_margin": shown[2],
         "gradient_norm": gradients.norm,
-        "finite": gradients.finite,
+        "finite": finite,
     }
     evaluation = _evaluation(plan.spec, images_bHWC, average)
     state = tf.global_variables()[first:]
@@ -99,7 +107,7 @@ def _embed(config, spec, collectives, images_nHWC, turn):
     return embedded_nD, before
 
 
-def _head(config, plan, collectives, embedded_nD, labels_n, turn):
+def _head(config, plan, collectives, embedded_nD, labels_n, turn, drawn):
     return class_centres_loss(
         collectives.gather(embedded_nD),
         collectives.gather(labels_n),
@@ -110,11 +118,13 @@ def _head(config, plan, collectives, embedded_nD, labels_n, turn):
         beyond=config.beyond,
         margin_gradient=config.margin_gradient,
         sample_rate=config.sample_rate,
+        draw_groups=config.draw_groups,
         sub_centers=config.sub_centers,
         filter_above=config.filter_above,
         seed=config.seed,
         step=turn,
         check=config.on_nan == "stop",
+        drawn=drawn or None,
         parts=HeadParts(collectives.maximum, collectives.sum, collectives.rank, collectives.size),
     )
 
@@ -153,8 +163,9 @@ def learning_rate(config, plan, global_step):
 
 
 def _apply(config, plan, collectives, gradients, backbone, rate, global_step, loss_scale):
-    """The update; where the gradients are not finite it is left out, if the config says skip or
-    the loss scale has to find its height. A frozen backbone moves neither weights nor momentum."""
+    """-> (op, whether all is finite). The op updates; where the gradients are not finite it does
+    nothing, if the config says skip or the loss scale has to find its height. A frozen backbone
+    moves neither weights nor momentum."""
     behind = {id(variable) for variable in backbone}
     head = [pair for pair in gradients.pairs if id(pair[1]) not in behind]
     make_slots([variable for _, variable in gradients.pairs], config.optimizer)
@@ -176,13 +187,15 @@ def _apply(config, plan, collectives, gradients, backbone, rate, global_step, lo
         both, alone = _done(move, gradients.pairs), _done(move, head)
         return tf.cond(global_step >= plan.frozen_steps, both, alone)
 
+    if for_npu():
+        return npu.guarded(move_unfrozen, gradients.pairs, loss_scale, collectives.size)
     if loss_scale is None and config.on_nan == "stop":
-        return move_unfrozen()
+        return move_unfrozen(), gradients.finite
     moved = tf.cond(gradients.finite, _done(move_unfrozen), _done(tf.no_op))
     if loss_scale is None:
-        return moved
+        return moved, gradients.finite
     with tf.control_dependencies([moved]):
-        return loss_scale.update(gradients.finite)
+        return loss_scale.update(gradients.finite), gradients.finite
 
 
 def _done(make, *words):

@@ -12,12 +12,12 @@ import numpy as np
 
 from data.pipeline import damage, training_batches
 from nets.saved import find_checkpoints, write_record
-from runtime import tf1
+from runtime import npu, npu_host, tf1
 from runtime.ranks import ONE, open_target, prepared
 from runtime.session import session_config
 from runtime.tf1 import tf
 from runtime.watchdog import Watchdog
-from training import checkpoint, hooks
+from training import ascend, checkpoint, hooks
 from training.config import refuse_changes
 from training.finetune import start_from
 from training.loop import Stop, train_loop
@@ -30,8 +30,12 @@ from training.step import build_step
 
 def train(config, ranks=ONE):
     """Trains as the config says, and returns the process's exit code. ranks: who takes part."""
-    proto = prepared(session_config(config.device, config.log_device_mapping, config.xla), ranks)
+    ranks = npu_host.ranks(os.environ) if config.device == "npu" else ranks
+    config = ascend.adapted(config, ranks)
+    proto = session_config(config.device, config.log_device_mapping, config.xla, config)
+    proto = prepared(proto, ranks)
     plan = make_plan(config, ranks)
+    ascend.check_loop(config, plan)
     refuse_mixed_runs(config)
     with Watchdog(config.collective_timeout, ranks.hosts, ranks.host, config.output_path) as dog:
         return _train(config, plan, ranks, proto, dog)
@@ -52,8 +56,9 @@ def _train(config, plan, ranks, proto, dog):
         _write_run_files(config, plan)
     target = open_target(proto, ranks)
     with tf.Graph().as_default(), tf.device(ranks.home):
+        tf1.build_for(config.device)
         tf.set_random_seed(config.seed)
-        batches = _batches(config, first, ranks)
+        batches = _batches(config, plan, first, ranks)
         shares, beside = _shares(batches.get_next(), ranks)
         step = build_step(config, plan, shares, beside, ranks)
         made = checkpoint.CheckpointWriter(
@@ -66,7 +71,7 @@ def _train(config, plan, ranks, proto, dog):
         with tf.Session(target, config=proto) as session, Stop(ranks.host_count > 1) as stop:
             with dog.pause("starting"):
                 refuse_strangers(session, config, plan, step, ranks, first)
-                session.run([tf.global_variables_initializer(), tf.local_variables_initializer()])
+                _initialise(session)
                 if prefix:
                     made.restore(session, prefix)
                 elif config.finetune:
@@ -74,15 +79,24 @@ def _train(config, plan, ranks, proto, dog):
                 session.run(step.replicate)
                 session.run(batches.initializer)
             observers = [trace] + _hooks(config, plan, step, made, first, record, ranks, dog)
+            observers += [ascend.Everything(step)] if ranks.kind == "NPU" else []
             try:
+                turns = config.iterations_per_loop or 1
+                step = step._replace(train=npu.looped(session, step.train, turns))
                 last = train_loop(
-                    trace.wrap(session), step, first, plan.total_steps, observers, stop
+                    trace.wrap(session), step, first, plan.total_steps, observers, stop, turns
                 )
             except tf.errors.InvalidArgumentError as error:
                 step_number = session.run(tf.train.get_global_step()) + 1
                 raise ValueError(f"step {step_number}: {_sentence(error)}") from None
             step.agreement.all_say(session, True)  # nobody leaves while another needs its answers
     return _say_end(config, plan, last, stop)
+
+
+def _initialise(session):
+    if tf1.for_npu():
+        return npu.initialise(session, tf.global_variables() + tf.local_variables())
+    session.run([tf.global_variables_initializer(), tf.local_variables_initializer()])
 
 
 def _sentence(error):
@@ -110,7 +124,7 @@ def _resume_point(config, plan, ranks):
     return prefix, record
 
 
-def _batches(config, first, ranks):
+def _batches(config, plan, first, ranks):
     """The iterator of this process's parts of batches."""
     dataset = training_batches(
         config.tfrecords_file_path,
@@ -124,11 +138,15 @@ def _batches(config, first, ranks):
         hosts=ranks.host_count,
         on_error=config.on_error,
     )
+    if config.device == "npu" and config.sample_rate < 1.0:
+        dataset = ascend.with_draws(dataset, config, plan, first, ranks)
     return tf.data.make_initializable_iterator(dataset)
 
 
 def _shares(element, ranks):
     """A part of a batch -> (what each rank of this process gets, what else is known of it)."""
+    if ranks.kind == "NPU":
+        return [element], {}
     images, labels = (tf.split(tensor, ranks.per_host) for tensor in element[:2])
     return list(zip(images, labels)), dict(zip(["damaged"], element[2:]))
 
