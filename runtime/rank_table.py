@@ -9,14 +9,11 @@ group_list; and, older than both, a group_list with an instance for each card, w
 """
 
 import collections
-import contextlib
 import dataclasses
-import fcntl
 import json
 import os
 import re
 import socket
-import tempfile
 from typing import Optional, Tuple
 
 from runtime.flags import flag, parse_flags
@@ -157,27 +154,31 @@ def check(path, environ):
     return card
 
 
-@contextlib.contextmanager
-def claimed(devices):
-    """Holds these cards of this machine against this user's other runs; one that is held ends here.
-    Another program's use of a card is Ascend's to refuse."""
-    with contextlib.ExitStack() as held:
-        for device in devices:
-            name = f"insightface_tf_{os.getuid()}_card_{device}"
-            path = os.path.join(tempfile.gettempdir(), name)
-            flags = os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW  # anyone may leave a link there
-            stream = held.enter_context(open(os.open(path, flags, 0o600), "r+"))
-            try:
-                fcntl.flock(stream, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            except OSError:
-                raise ValueError(
-                    f"card {device} is busy: process {stream.read().strip() or 'unknown'} trains "
-                    "on it; end that, or pass other --device_ids."
-                ) from None
-            stream.truncate(0)
-            stream.write(str(os.getpid()))
-            stream.flush()
-        yield
+def own_cards(cards, environ):
+    """[Card] of all servers -> those of this one, which RANK_INDEX numbers, or its address says."""
+    servers = _by_server(cards)
+    index = _number(environ, "RANK_INDEX", "a table of several servers")
+    if len(servers) == 1:
+        return list(cards)
+    if index is not None and index < len(servers):
+        return list(servers.values())[index]
+    here = [server for server in servers if _is_here(server)]
+    if index is not None or len(here) != 1:
+        raise ValueError(
+            f"the rank table lists {len(servers)} servers ({', '.join(servers)}), and which of "
+            f"them this one is cannot be told; set RANK_INDEX, from 0 to {len(servers) - 1}."
+        )
+    return servers[here[0]]
+
+
+def _is_here(server):
+    """Whether an address is one of this machine's."""
+    try:
+        with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as probe:
+            probe.bind((server, 0))
+        return True
+    except OSError:
+        return False
 
 
 def _check_cards(path, cards):

@@ -8,13 +8,16 @@ import ctypes
 import logging
 import os
 import signal
+import socket
 import subprocess
 import sys
 import time
 
+from runtime import rank_table
 from runtime.heartbeat import file_of
 from runtime.watchdog import LOST
 
+HCCN_CONF = "/etc/hccn.conf"  # the addresses of a server's cards; the variable of that name wins
 GRACE = 10.0  # seconds for the others to end by themselves, then from SIGTERM to SIGKILL
 TAIL = 20  # lines of a log that are shown when its process fails
 
@@ -205,6 +208,32 @@ def local_hosts(words, addresses, log_directory):
         log = os.path.join(log_directory, f"host_{index}.log") if index else None
         members.append(Member(list(words) + flags, ["--resume"], None, log, f"host {index}"))
     return members
+
+
+def this_server(num_devices, environ, directory, argv=None):
+    """The processes of this server's Ascend cards. RANK_TABLE_FILE names the table of a run on
+    several cards; without it, one of this server's first num_devices cards is written into the
+    directory, where the logs go too."""
+    path = environ.get("RANK_TABLE_FILE")
+    os.makedirs(directory, exist_ok=True)
+    if not path and num_devices == 1:
+        device = int(environ.get("ASCEND_DEVICE_ID") or environ.get("DEVICE_ID") or 0)
+        return npu_cards(own_command(argv), (device,), 0, 1, None, environ, directory)
+    if not path:
+        path = os.path.join(directory, "rank_table.json")
+        here = socket.gethostbyname(socket.gethostname())
+        conf = environ.get("HCCN_CONF", HCCN_CONF)
+        cards = rank_table.make_cards([here], range(num_devices or rank_table.CARDS), (), [conf])
+        rank_table.write_table(path, cards)
+    everyone = rank_table.read_table(path)
+    cards = rank_table.own_cards(everyone, environ)
+    if num_devices not in (None, len(cards)):
+        raise ValueError(
+            f"--num_devices is {num_devices}, and {path} lists {len(cards)} cards of this server."
+        )
+    devices, first = [card.device for card in cards], cards[0].rank
+    words = own_command(argv)
+    return npu_cards(words, devices, first, len(everyone), path, environ, directory)
 
 
 def npu_cards(words, devices, first_rank, size, rank_table, environ, log_directory):

@@ -5,7 +5,7 @@ import sys
 
 import pytest
 
-from runtime.rank_table import Card, check, claimed, main, make_cards, read_table, write_table
+from runtime.rank_table import Card, check, main, make_cards, own_cards, read_table, write_table
 
 ROOT = os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
 SERVERS = ("192.168.0.1", "192.168.0.2")
@@ -176,13 +176,11 @@ def test_the_script_ends_with_one_sentence(tmp_path):
     assert done.stderr.decode() == f"error: {tmp_path}/none.json: No such file or directory.\n"
 
 
-def test_a_card_that_another_run_of_ours_holds_is_busy(tmp_path, monkeypatch):
-    monkeypatch.setattr("tempfile.tempdir", str(tmp_path))
-    with claimed((2, 3)):
-        with pytest.raises(ValueError, match=f"card 3 is busy: process {os.getpid()} trains on it"):
-            with claimed((0, 3)):
-                pass
-        with claimed((0,)):  # released although the card after it was not to be had
-            pass
-    with claimed((3,)):
-        pass
+def test_a_server_finds_its_own_cards():
+    assert own_cards(CARDS[:2], {}) == CARDS[:2]
+    assert own_cards(CARDS, {"RANK_INDEX": "1"}) == CARDS[2:]
+    here = [card._replace(server="127.0.0.1") if card.rank > 1 else card for card in CARDS]
+    assert own_cards(here, {}) == here[2:]
+    for environ in ({}, {"RANK_INDEX": "2"}):
+        with pytest.raises(ValueError, match="lists 2 servers .* set RANK_INDEX, from 0 to 1"):
+            own_cards(CARDS, environ)

@@ -8,7 +8,15 @@ import time
 
 import pytest
 
-from training.launcher import Member, local_hosts, npu_cards, own_command, supervise
+from runtime.rank_table import make_cards, read_table, write_table
+from training.launcher import (
+    Member,
+    local_hosts,
+    npu_cards,
+    own_command,
+    supervise,
+    this_server,
+)
 
 ROOT = os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
 
@@ -131,6 +139,37 @@ def test_local_hosts_differ_by_their_index(tmp_path):
     assert [m.words for m in members] == [
         ["train", "--worker_hosts", "a:1,b:2", "--task_index", str(index)] for index in (0, 1)
     ]
+
+
+def hccn_conf(folder, cards=8):
+    path = folder / "hccn.conf"
+    path.write_text("".join(f"address_{card}=10.1.{card}.7\n" for card in range(cards)))
+    return str(path)
+
+
+def test_a_server_writes_the_table_of_its_own_cards(tmp_path):
+    environ = {"HCCN_CONF": hccn_conf(tmp_path)}
+    members = this_server(8, environ, str(tmp_path / "logs"), ["train_nets_mgpu.py"])
+    assert [member.environ["RANK_ID"] for member in members] == [str(card) for card in range(8)]
+    table = members[0].environ["RANK_TABLE_FILE"]
+    assert [card.ip for card in read_table(table)] == [f"10.1.{card}.7" for card in range(8)]
+    assert members[0].words[1:] == ["train_nets_mgpu.py", "--no_supervise"]
+    (alone,) = this_server(1, {"ASCEND_DEVICE_ID": "3"}, str(tmp_path), ["train"])
+    assert alone.environ["DEVICE_ID"] == "3" and alone.environ["RANK_SIZE"] == "1"
+
+
+def test_a_server_takes_its_part_of_a_table(tmp_path):
+    servers, ips = ["10.0.0.1", "10.0.0.2"], [f"10.1.0.{card}" for card in range(4)]
+    path = str(tmp_path / "table.json")
+    write_table(path, make_cards(servers, (4, 5), ips))
+    environ = {"RANK_TABLE_FILE": path, "RANK_INDEX": "1"}
+    members = this_server(None, environ, str(tmp_path), ["train"])
+    said = [(m.environ["RANK_ID"], m.environ["DEVICE_ID"], m.environ["RANK_SIZE"]) for m in members]
+    assert said == [("2", "4", "4"), ("3", "5", "4")]
+    with pytest.raises(ValueError, match="--num_devices is 8, and .* lists 2 cards of this server"):
+        this_server(8, environ, str(tmp_path), ["train"])
+    with pytest.raises(ValueError, match="uses cards 0,1,2 of"):
+        this_server(3, {"HCCN_CONF": hccn_conf(tmp_path)}, str(tmp_path), ["train"])
 
 
 def test_each_card_gets_its_environment(tmp_path):
