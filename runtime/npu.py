@@ -63,12 +63,13 @@ def host_only(proto):
 
 
 @contextlib.contextmanager
-def system(proto, rank, size):
+def system(proto, ranks):
     """HCCL, from before the first collective to the end of the run, when it is ended once. One card
     needs none of it. proto: that of the training session, as the first one's options count."""
-    if size == 1:
+    if ranks.kind != "NPU" or ranks.size == 1:
         yield
         return
+    rank, size = ranks.host, ranks.size
     names = adapter()
     with tf.Graph().as_default() as graph:
         start, end = names.npu_ops.initialize_system(), names.npu_ops.shutdown_system()

@@ -211,7 +211,7 @@ def _corrections(steps):
     """1 - BETA1^steps and 1 - BETA2^steps, from float64: float32 loses four digits, but to the one
     operation that an NPU has for it, which is also told where nothing is lost."""
     if for_npu():
-        steps = tf.cast(steps, tf.float32)
+        steps = tf.cast(tf.identity(steps), tf.float32)  # no reference goes into a Cast
         return [-tf.math.expm1(steps * math.log(b)) for b in (BETA1, BETA2)]
     steps = tf.cast(steps, tf.float64)
     return [

@@ -1,4 +1,4 @@
-"""Every option of NpuOptimizer: its field, the adapter that brought it (r1.N), and what it may be."""
+"""Every option of NpuOptimizer: its field, the adapter that brought it (r1.N), what it may be."""
 
 _PRECISION = (
     "force_fp32|allow_fp32_to_fp16|force_fp16|must_keep_origin_dtype|allow_mix_precision|"

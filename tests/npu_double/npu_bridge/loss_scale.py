@@ -1,8 +1,7 @@
-"""The loss scale of npu_bridge.estimator.npu: an update that the device's float status lets pass."""
+"""The loss scale of npu_bridge.estimator.npu: an update that the float status has to let pass."""
 
 import numpy as np
 import tensorflow as tf
-
 from npu_bridge.hccl import hccl_ops
 from npu_bridge.standing import python_op, standing_for
 from npu_bridge.world import Mistake, current, old, world

@@ -1,7 +1,6 @@
 """npu_bridge.estimator.npu_ops: the start and end of HCCL, and dropout by the device's masks."""
 
 import tensorflow as tf
-
 from npu_bridge.standing import python_op, standing_for
 from npu_bridge.world import Mistake, current
 

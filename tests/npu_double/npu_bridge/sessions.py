@@ -3,22 +3,22 @@
 import re
 
 import tensorflow as tf
-from tensorflow.core.protobuf import config_pb2, rewriter_config_pb2
-
 from npu_bridge.known import KNOWN
 from npu_bridge.world import Mistake, current, old, world
+from tensorflow.core.protobuf import config_pb2, rewriter_config_pb2
 
+_PLAIN = {}  # tf.Session's own methods
 OFF = rewriter_config_pb2.RewriterConfig.OFF
 
 
 def watch():
     """Wraps tf.Session, once a process; so does the adapter, from r1.9 on, to add its entry."""
     session = tf.compat.v1.Session
-    if getattr(session, "npu_watched", False):
-        return
+    assert not _PLAIN, "tf.Session is wrapped already"
+    _PLAIN.update(__init__=session.__init__, run=session.run)
     begin, run = session.__init__, session.run
 
-    def __init__(self, target="", graph=None, config=None):
+    def watched_begin(self, target="", graph=None, config=None):
         config = config_pb2.ConfigProto() if config is None else config
         if not old() and not entries(config):
             raise Mistake("a session without NpuOptimizer: the adapter would add one, and compile")
@@ -42,7 +42,14 @@ def watch():
                 run(self, self.graph.get_operation_by_name("IterationOp"), feed_dict)
         return run(self, fetches, feed_dict, options, run_metadata)
 
-    session.__init__, session.run, session.npu_watched = __init__, watched_run, True
+    session.__init__, session.run = watched_begin, watched_run
+
+
+def leave():
+    """Unwraps tf.Session, for the tests that come after."""
+    for name, method in _PLAIN.items():
+        setattr(tf.compat.v1.Session, name, method)
+    _PLAIN.clear()
 
 
 def name_of(item):

@@ -8,9 +8,12 @@ from tensorflow.core.framework import attr_value_pb2
 NO_GRADIENT = "NpuDoubleHasNone"
 
 
-@tf.RegisterGradient(NO_GRADIENT)
 def _none(op, *_):
     raise LookupError(f"{op.name}: the adapter registers no gradient for it")
+
+
+with contextlib.suppress(KeyError):  # registered before, by a module that was imported then
+    tf.RegisterGradient(NO_GRADIENT)(_none)
 
 
 @contextlib.contextmanager

@@ -1,7 +1,6 @@
 """npu_bridge.estimator.npu.util: several steps of a training op in one run."""
 
 import tensorflow as tf
-
 from npu_bridge.world import Mistake
 
 

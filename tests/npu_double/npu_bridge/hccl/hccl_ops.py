@@ -4,7 +4,6 @@ import collections
 
 import numpy as np
 import tensorflow as tf
-
 from npu_bridge.standing import python_op, standing_for
 from npu_bridge.world import REDUCTIONS, Mistake, current, old, world
 
@@ -15,7 +14,7 @@ GATHERS = ["int8", "int16", "int32", "int64", "uint64", "float16", "float32"]
 
 
 def allreduce(tensor, reduction, fusion=1, fusion_id=-1, group=WORLD):
-    """The reduction of all ranks' tensors. Its gradient is the sum of the slopes, whatever it is."""
+    """The reduction of all ranks' tensors; its gradient is always the sum of the slopes."""
     if isinstance(tensor, (list, tuple)):
         with standing_for("HcomAllReduce"):
             tensor = tf.stack(tensor)
@@ -47,6 +46,8 @@ def _allgather(tensor, rank_size, group, fusion):
         raise Mistake(f"allgather of {rank_size} ranks in a world of {world().size}")
     if not tensor.shape.ndims:
         raise Mistake("allgather of a scalar")
+    if not tensor.shape.is_fully_defined():
+        raise Mistake(f"allgather of {tensor.name}, whose shape is {tensor.shape}")
     shape = [rank_size * tensor.shape.as_list()[0]] + tensor.shape.as_list()[1:]
     _not_a_variable(tensor, "allgather")
     return _call("HcomAllGather", tensor, GATHERS, (fusion,), group, shape, np.concatenate)

@@ -1,0 +1,45 @@
+"""A machine with Ascend cards, as far as a test can have one: import the fixture `npu`."""
+
+import os
+import sys
+import types
+
+import pytest
+
+from runtime import npu_host
+from runtime.tf1 import TF2
+
+HERE = os.path.dirname(os.path.abspath(__file__))
+SAID = ("RANK_ID", "RANK_SIZE", "RANK_TABLE_FILE", "DEVICE_ID", "ASCEND_DEVICE_ID", "JOB_ID")
+
+
+@pytest.fixture
+def cards(monkeypatch, tmp_path):
+    """The device files of eight cards, and an environment that says nothing of them."""
+    nodes = tmp_path / "dev"
+    nodes.mkdir()
+    for name in ["davinci_manager"] + [f"davinci{card}" for card in range(8)]:
+        (nodes / name).touch()
+    monkeypatch.setenv(npu_host.NODES, str(nodes))
+    for name in SAID:
+        monkeypatch.delenv(name, raising=False)
+    yield nodes
+    while npu_host._HELD:
+        npu_host._HELD.pop()[1].close()
+
+
+@pytest.fixture
+def npu(request, monkeypatch, cards):
+    """The double of npu_bridge, imported as the adapter is; its version by the test's parameter."""
+    if TF2:
+        pytest.skip("the adapter is for TensorFlow 1.15")
+    monkeypatch.setenv("NPU_DOUBLE_VERSION", getattr(request, "param", "r1.15"))
+    monkeypatch.syspath_prepend(HERE)
+    from npu_bridge import npu_init, sessions, world
+
+    yield types.SimpleNamespace(
+        names=npu_init, world=world, Mistake=world.Mistake, checked=sessions.checked
+    )
+    sessions.leave()
+    for name in [name for name in sys.modules if name.split(".")[0] == "npu_bridge"]:
+        del sys.modules[name]
