@@ -10,6 +10,7 @@ from nets.resnet_v1 import resnet_v1
 from nets.vgg import vgg
 from runtime.tf1 import tf
 
+IMAGES, PIXELS = "images", "pixels"  # collections: what scale_pixels was given, what it made
 BUILDERS = {"ir": resnet_e_ir, "mobilefacenet": mobilefacenet, "vgg": vgg, "resnet_v1": resnet_v1}
 
 
@@ -40,10 +41,12 @@ def scale_pixels(images_NHWC, spec):
     """uint8 RGB [N, H, W, 3] -> float32 in the lineage's channel order and scale."""
     height, width = spec.image_size
     images_NHWC.set_shape([None, height, width, 3])
-    if spec.row.pixels == "BGR":
-        images_NHWC = tf.reverse(images_NHWC, [3])
+    raw_NHWC = tf.reverse(images_NHWC, [3]) if spec.row.pixels == "BGR" else images_NHWC
     mean = list(spec.row.mean) * (3 // len(spec.row.mean))
-    return (tf.cast(images_NHWC, tf.float32) - tf.constant(mean)) / spec.row.divisor
+    pixels_NHWC = (tf.cast(raw_NHWC, tf.float32) - tf.constant(mean)) / spec.row.divisor
+    tf.add_to_collection(IMAGES, images_NHWC)  # training/preflight.py compares what towers make
+    tf.add_to_collection(PIXELS, pixels_NHWC)
+    return pixels_NHWC
 
 
 def variable_shapes(spec):

@@ -38,6 +38,8 @@ FREE_ON_RESUME = {
     "saver_maxkeep",
     "on_error",
     "max_errors",
+    "on_nan",
+    "max_skipped",
     "log_device_mapping",
     "summary_interval",
     "ckpt_interval",
@@ -176,12 +178,28 @@ class TrainConfig(NpuFlags):
     on_nan: str = flag(
         "stop", "at a loss or gradient that is no number:", "optimisation", choices=("stop", "skip")
     )
+    max_skipped: int = flag(
+        30,
+        "steps in a row that --on_nan skip leaves out before it stops too",
+        "optimisation",
+        low=0,
+    )
     finetune: Optional[str] = flag(
         None, "checkpoint whose backbone the run starts from; the head starts anew", "finetuning"
     )
     freeze_backbone: str = flag("0", "how long the head trains alone at the start", "finetuning")
     backbone_lr_factor: float = flag(
         1.0, "factor on the backbone's learning rate", "finetuning", low=0.0, high=10.0
+    )
+    layer_lr_decay: float = flag(
+        1.0,
+        "factor on the learning rate from each layer to the one before it, down from the embedding",
+        "finetuning",
+        above=0.0,
+        high=1.0,
+    )
+    lr_factor_of: Tuple[str, ...] = flag(
+        (), "factors by variable, as in block1/*=0.1; the last that fits counts", "finetuning"
     )
 
     eval_db_path: Optional[str] = flag(

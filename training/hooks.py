@@ -6,10 +6,10 @@ A hook has wants(step) -> names of scalars to fetch, after(step, values, seconds
 import contextlib
 import json
 import logging
-import math
 import os
 import time
 
+import numpy as np
 from tqdm import tqdm
 from tqdm.contrib.logging import logging_redirect_tqdm
 
@@ -21,6 +21,9 @@ from runtime.tf1 import tf
 from runtime.watchdog import ALONE
 
 STEPS = logging.getLogger("steps")  # of the lines that a bar makes needless
+WAITED = "input_seconds"
+SLOW_INPUT = 0.1  # the share of a step from which on the log says that it waits for images
+HUGE = 1e15  # a number of an embedding whose square float32 does not hold for long
 SHOWN = ("loss", "accuracy", "learning_rate")
 METRICS = (
     "loss",
@@ -60,7 +63,7 @@ class MetricsLog:
 
     def __init__(self, path, batch_size, images):
         self.path, self.batch_size, self.images = path, batch_size, images
-        self.seconds_before, self.begun = 0.0, time.time()
+        self.seconds_before, self.begun = 0.0, time.perf_counter()  # no clock that is set back
 
     def resume(self, step):
         """Drops the lines after `step`: the run will write them again, the same."""
@@ -82,7 +85,7 @@ class MetricsLog:
             step=step,
             images_seen=seen,
             epoch=round(seen / self.images, 4),
-            seconds=round(self.seconds_before + time.time() - self.begun, 3),
+            seconds=round(self.seconds_before + time.perf_counter() - self.begun, 3),
         )
         with open(self.path, "a", encoding="utf-8") as stream:
             stream.write(json.dumps(line, sort_keys=True) + "\n")
@@ -123,53 +126,54 @@ class Progress(Hook):
 
 
 class Metrics(Hook):
-    """A line of metrics.jsonl every interval, and of the log."""
+    """A line of metrics.jsonl every interval, and of the log: what the loss is, and where the time
+    since the line before went. others: name -> hook, whose time is told beside that of the steps.
+    waits: whether a step tells how long it waited for its images."""
 
-    def __init__(self, interval, log, batch_size, last):
+    def __init__(self, interval, log, batch_size, last, others=None, waits=True):
         self.interval, self.log, self.batch_size, self.last = interval, log, batch_size, last
-        self.steps, self.seconds = 0, 0.0
+        self.others, self.always = others or {}, (WAITED,) if waits else ()
+        self.spent = {name: 0.0 for name in self.others}  # the first line tells the start's too
+
+    def begin(self, session, step):
+        self.before, self.seconds, self.waited = step, 0.0, 0.0
 
     def due(self, step):
         return super().due(step) or step == self.last
 
     def wants(self, step):
-        return METRICS if self.due(step) else ()
+        return METRICS + self.always if self.due(step) else self.always
 
     def after(self, step, values, seconds):
-        self.steps, self.seconds = self.steps + 1, self.seconds + seconds
+        self.seconds += seconds
+        self.waited += min(float(values.get(WAITED, 0.0)), seconds)
         if not self.due(step):
             return
         facts = {name: float(values[name]) for name in METRICS}
-        rate = self.batch_size * self.steps / self.seconds
-        self.log.write("train", step, dict(facts, images_per_second=round(rate, 2)))
+        rate = self.batch_size * (step - self.before) / self.seconds
+        share = self.waited / self.seconds
+        self.log.write("train", step, dict(facts, images_per_second=round(rate, 2), **self.times()))
         STEPS.info(
             "step %d/%d, loss %.4f (margin loss %.4f, decay %.4f), accuracy %.4f, "
-            "learning rate %.3g, %.1f images/s",
+            "learning rate %.3g, %.1f images/s%s",
             step,
             self.last,
             *(facts[name] for name in ("loss", "inference_loss", "decay_loss", "accuracy")),
             facts["learning_rate"],
             rate,
+            f", {share:.0%} of the time waiting for images" if share >= SLOW_INPUT else "",
         )
-        self.steps, self.seconds = 0, 0.0
+        self.begin(None, step)
+        self.spent = {name: hook.seconds for name, hook in self.others.items()}
 
-
-class Guard(Hook):
-    """Ends the run at the first loss that is no number, with what is known of it."""
-
-    def __init__(self, ckpt_directory):
-        self.ckpt_directory = ckpt_directory
-
-    def wants(self, step):
-        return ("inference_loss", "learning_rate")
-
-    def after(self, step, values, seconds):
-        if not math.isfinite(values["inference_loss"]):
-            raise ValueError(
-                f"step {step}: the loss is {values['inference_loss']} at learning rate "
-                f"{values['learning_rate']:.3g}; lower --lr or raise --warmup, and go on from the "
-                f"last checkpoint in {self.ckpt_directory} with --resume."
-            )
+    def times(self):
+        """Seconds since the line before: of the steps, of them waiting for images, and of the
+        other hooks."""
+        times = {name: hook.seconds - self.spent[name] for name, hook in self.others.items()}
+        times["step_seconds"] = self.seconds - self.waited
+        if self.always:
+            times.update(input_seconds=self.waited, input_share=self.waited / self.seconds)
+        return {name: round(number, 4) for name, number in times.items()}
 
 
 class Damage(Hook):
@@ -230,6 +234,10 @@ class Summaries(Hook):
             self.writer.close()
 
 
+class Overflow(Exception):  # noqa: N818
+    """Embeddings whose squares float32 cannot hold."""
+
+
 class Validation(Hook):
     """Accuracy on each set every interval and at the end; the best is kept, the report redrawn."""
 
@@ -252,6 +260,7 @@ class Validation(Hook):
         self.plan, self.config = plan, config
         self.log, self.summaries, self.writer = log, summaries, writer
         self.best = dict(best or {})  # "mean" -> the mean over sets, and each set's own highest
+        self.seconds = 0.0  # spent on it so far
 
     def due(self, step):
         return bool(self.plan.sets) and (super().due(step) or step == self.last)
@@ -266,8 +275,15 @@ class Validation(Hook):
             self.validate(step)
 
     def validate(self, step):
+        begun = time.perf_counter()
         with self.dog.pause("a validation"):
-            results = {name: self._evaluate(name) for name in self.plan.sets}
+            found = {name: self._evaluate(name, step) for name in self.plan.sets}
+        results = {name: result for name, result in found.items() if result is not None}
+        if results:
+            self._record(step, results)
+        self.seconds += time.perf_counter() - begun
+
+    def _record(self, step, results):
         rows = {name: result.row() for name, result in results.items()}
         for name, row in rows.items():
             self.log.write("validation", step, row)
@@ -291,13 +307,30 @@ class Validation(Hook):
         if self.ranks.leads:
             write_report(self.config.output_path)
 
-    def _evaluate(self, name):
+    def _evaluate(self, name, step):
+        """SetResult, or None where the net's numbers are beyond float32: a deep net that is not yet
+        normalised by the moving statistics it will have after some steps."""
+        try:
+            return self._result(name)
+        except Overflow:
+            logging.warning(
+                "step %d, %s: not judged, as embeddings overflow before the moving statistics have "
+                "followed enough batches.",
+                step,
+                name,
+            )
+            return None
+
+    def _result(self, name):
         each = self.config.eval_batch_size  # of a rank; all get all embeddings
         first, last = self.ranks.local[0] * each, (self.ranks.local[-1] + 1) * each
 
         def embed_batch(images_BHWC):
             feed = {self.step.images_BHWC: images_BHWC[first:last]}
-            return self.session.run((self.step.plain_BD, self.step.mirrored_BD), feed)
+            both = self.session.run((self.step.plain_BD, self.step.mirrored_BD), feed)
+            if not all(np.abs(part_BD).max() < HUGE for part_BD in both):
+                raise Overflow()
+            return both
 
         return evaluate_set(
             embed_batch,
@@ -331,7 +364,7 @@ class Checkpoints(Hook):
     def __init__(self, interval, writer, batch_size, validation, dog=ALONE):
         self.interval, self.writer, self.dog = interval, writer, dog
         self.batch_size, self.validation = batch_size, validation
-        self.saved = None
+        self.saved, self.seconds = None, 0.0
 
     def begin(self, session, step):
         self.session, self.saved = session, step
@@ -346,9 +379,11 @@ class Checkpoints(Hook):
 
     def _save(self, step):
         seen = step * self.batch_size
+        begun = time.perf_counter()
         with self.dog.pause("a checkpoint"):
             best = self.validation.best
             prefix = self.writer.save(self.session, step, images_seen=seen, best=best)
+        self.seconds += time.perf_counter() - begun
         if prefix:
             self.saved = step
             logging.info("step %d: saved %s", step, prefix)

@@ -16,7 +16,8 @@ from runtime.npu_options import may_overflow
 from runtime.tf1 import for_npu, tf
 from runtime.variables import decayed_variables, is_sliced
 from training import schedule
-from training.gradients import LossScale, backbone_and_head, bound, recomputed
+from training.finetune import rate_factors
+from training.gradients import LossScale, backbone_and_head, bound, no_numbers, recomputed
 from training.optimizer import apply_gradients, decay_loss, make_slots
 from training.parts import Parts
 
@@ -26,8 +27,11 @@ BUCKET_BYTES = 4 << 20  # of gradients that travel together; benchmarks/ranks.py
 
 # moved: an op; all of the rank's variables but the step's number have moved. before: the ops of the
 # batch's parts but the last. scalars: name -> tensor, the same on all ranks. backbone: the net's
-# variables; state: all of the rank's. plain_bD, mirrored_bD: the evaluation of what it is given.
-Tower = collections.namedtuple("Tower", "moved before scalars backbone state plain_bD mirrored_bD")
+# variables; state: all of the rank's. embedded_nD: of its part of the batch. plain_bD, mirrored_bD:
+# the evaluation of what it is given.
+Tower = collections.namedtuple(
+    "Tower", "moved before scalars backbone state embedded_nD plain_bD mirrored_bD"
+)
 
 
 def build_tower(config, plan, collectives, batch, images_bHWC, global_step, rate):
@@ -75,9 +79,12 @@ def build_tower(config, plan, collectives, batch, images_bHWC, global_step, rate
         "gradient_norm": gradients.norm,
         "finite": finite,
     }
+    if not for_npu():  # which has no text
+        scalars["no_numbers"] = no_numbers(shown[0], embedded_nD, gradients)
     evaluation = _evaluation(plan.spec, images_bHWC, average)
     state = tf.global_variables()[first:]
-    return Tower(emptied, parts.before(statistics), scalars, backbone, state, *evaluation)
+    before = parts.before(statistics)
+    return Tower(emptied, before, scalars, backbone, state, embedded_nD, *evaluation)
 
 
 def tower_decay(config, collectives, tower):
@@ -123,7 +130,7 @@ def _head(config, plan, collectives, embedded_nD, labels_n, turn, drawn):
         filter_above=config.filter_above,
         seed=config.seed,
         step=turn,
-        check=config.on_nan == "stop",
+        check=False,  # training/failure.py tells what is no number, and of which images
         drawn=drawn or None,
         parts=HeadParts(collectives.maximum, collectives.sum, collectives.rank, collectives.size),
     )
@@ -164,8 +171,8 @@ def learning_rate(config, plan, global_step):
 
 def _apply(config, plan, collectives, gradients, backbone, rate, global_step, loss_scale):
     """-> (op, whether all is finite). The op updates; where the gradients are not finite it does
-    nothing, if the config says skip or the loss scale has to find its height. A frozen backbone
-    moves neither weights nor momentum."""
+    nothing, so that the weights stay good whatever follows. A frozen backbone moves neither weights
+    nor momentum."""
     behind = {id(variable) for variable in backbone}
     head = [pair for pair in gradients.pairs if id(pair[1]) not in behind]
     make_slots([variable for _, variable in gradients.pairs], config.optimizer)
@@ -177,7 +184,7 @@ def _apply(config, plan, collectives, gradients, backbone, rate, global_step, lo
             kind=config.optimizer,
             momentum=config.momentum,
             weight_decay=config.weight_decay,
-            rate_factor=lambda v: config.backbone_lr_factor if id(v) in behind else 1.0,
+            rate_factor=rate_factors(config, backbone),
             total=collectives.sum,
         )
 
@@ -189,8 +196,6 @@ def _apply(config, plan, collectives, gradients, backbone, rate, global_step, lo
 
     if for_npu():
         return npu.guarded(move_unfrozen, gradients.pairs, loss_scale, collectives.size)
-    if loss_scale is None and config.on_nan == "stop":
-        return move_unfrozen(), gradients.finite
     moved = tf.cond(gradients.finite, _done(move_unfrozen), _done(tf.no_op))
     if loss_scale is None:
         return moved, gradients.finite

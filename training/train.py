@@ -19,12 +19,16 @@ from runtime.tf1 import tf
 from runtime.watchdog import Watchdog
 from training import ascend, checkpoint, hooks
 from training.config import refuse_changes
+from training.failure import Guard, batch_again
 from training.finetune import start_from
+from training.inputs import timed_next
 from training.loop import Stop, train_loop
 from training.members import refuse_strangers
 from training.plan import data_identity, make_plan, refuse_mixed_runs, refuse_other_data
+from training.preflight import preflight
 from training.profile import Profile
 from training.rank_hooks import Alive, SameCopies
+from training.startup import Startup
 from training.step import build_step
 
 
@@ -42,7 +46,7 @@ def train(config, ranks=ONE):
 
 
 def _train(config, plan, ranks, proto, dog):
-    trace = _trace(config, ranks)
+    trace, started = _trace(config, ranks), Startup()
     prefix, record = _resume_point(config, plan, ranks)
     if config.finetune:
         find_checkpoints(config.finetune)
@@ -54,13 +58,16 @@ def _train(config, plan, ranks, proto, dog):
     _say_plan(config, plan, prefix, ranks)
     if ranks.leads:
         _write_run_files(config, plan)
+    started.done("data and plan")
     target = open_target(proto, ranks)
-    with tf.Graph().as_default(), tf.device(ranks.home):
+    with npu.system(proto, ranks), tf.Graph().as_default(), tf.device(ranks.home):
         tf1.build_for(config.device)
         tf.set_random_seed(config.seed)
         batches = _batches(config, plan, first, ranks)
-        shares, beside = _shares(batches.get_next(), ranks)
+        element, waited = timed_next(batches)
+        shares, beside = _shares(element, waited, ranks)
         step = build_step(config, plan, shares, beside, ranks)
+        started.done("graph")
         made = checkpoint.CheckpointWriter(
             config.directory("ckpt"),
             _record(config, plan),
@@ -78,7 +85,12 @@ def _train(config, plan, ranks, proto, dog):
                     start_from(session, config.finetune, step.backbone)
                 session.run(step.replicate)
                 session.run(batches.initializer)
+                started.done("session")
+                if ranks.kind != "NPU":  # where each look would be compiled as a graph of its own
+                    preflight(session, step, element, config, plan, first)
+                    started.done("checks")
             observers = [trace] + _hooks(config, plan, step, made, first, record, ranks, dog)
+            observers.append(started)
             observers += [ascend.Everything(step)] if ranks.kind == "NPU" else []
             try:
                 turns = config.iterations_per_loop or 1
@@ -143,12 +155,13 @@ def _batches(config, plan, first, ranks):
     return tf.data.make_initializable_iterator(dataset)
 
 
-def _shares(element, ranks):
+def _shares(element, waited, ranks):
     """A part of a batch -> (what each rank of this process gets, what else is known of it)."""
     if ranks.kind == "NPU":
         return [element], {}
     images, labels = (tf.split(tensor, ranks.per_host) for tensor in element[:2])
-    return list(zip(images, labels)), dict(zip(["damaged"], element[2:]))
+    beside = dict(zip(["damaged"], element[2:]), input_seconds=waited)
+    return list(zip(images, labels)), beside
 
 
 def _trace(config, ranks):
@@ -184,16 +197,28 @@ def _hooks(config, plan, step, writer, first, record, ranks, dog):
         ranks,
         dog,
     )
+    checkpoints = hooks.Checkpoints(plan.ckpt_steps, writer, config.batch_size, validation, dog)
+
+    def again(first):
+        return _batches(config, plan, first, ranks)
+
     return [
         hooks.Progress(plan.info_steps, first, plan.total_steps, config.batch_size, ranks.leads),
         Alive(dog),
-        hooks.Guard(config.directory("ckpt")),
+        Guard(config, lambda number: batch_again(config, ranks, number, again), step, ranks),
         hooks.Damage(config.on_error, config.max_errors),
-        hooks.Metrics(plan.info_steps, log, config.batch_size, plan.total_steps),
+        hooks.Metrics(
+            plan.info_steps,
+            log,
+            config.batch_size,
+            plan.total_steps,
+            others={"validation_seconds": validation, "checkpoint_seconds": checkpoints},
+            waits=hooks.WAITED in step.scalars,
+        ),
         summaries,
         validation,
         SameCopies(plan.ckpt_steps, step, ranks),
-        hooks.Checkpoints(plan.ckpt_steps, writer, config.batch_size, validation, dog),
+        checkpoints,
     ]
 
 

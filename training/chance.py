@@ -1,0 +1,49 @@
+"""The loss of a net that knows nothing: what the first steps should show.
+
+N images, D embedding, R identities that a step reads. To such a net's embeddings the cosines of the
+centres are normal, of mean 0 and deviation 1 / sqrt(D). For ArcFace at scale s and margin m that
+makes a loss near s sin(m) + log(R) + s^2 / (2 D): the margin's part, the softmax's, and what the
+nearest of many centres add.
+"""
+
+import numpy as np
+
+from losses.class_centres import MAGFACE_REGULARISER
+from losses.face_losses import find_loss, magface_regulariser
+from runtime.tf1 import tf
+
+CELLS, ROWS = 2000000, 64  # of cosines that are drawn, at most
+
+
+def chance_loss(config, identities, length):
+    """The mean loss over cosines drawn by chance, each loss by its own function. length: of the
+    embeddings, which some losses read."""
+    drawn = max(2, int(round(identities * config.sample_rate)))
+    cosine_NR = _cosines(drawn, config.embedding_size, config.sub_centers)
+    loss, arguments = find_loss(config.loss, config.margin, config.scale, config.beyond)
+    lengths_N = np.full(len(cosine_NR), length, np.float32)
+    known = {"norms_N": lengths_N, "norm_mean": 20.0, "norm_std": 100.0, "progress": 0.0}
+    arguments.update((name, known[name]) for name in loss.options if name in known)
+    with tf.Graph().as_default(), tf.Session(config=_on_cpu()) as session:
+        labels_N = tf.zeros([len(cosine_NR)], tf.int64)
+        logits_NR = loss.function(tf.constant(cosine_NR), labels_N, **arguments)
+        beside_N = tf.zeros_like(lengths_N)
+        if config.loss == "magface":
+            beside_N = MAGFACE_REGULARISER * magface_regulariser(tf.constant(lengths_N))
+        logits_NR, beside_N = session.run((logits_NR, beside_N))
+    logits_NR = logits_NR.astype(np.float64)
+    highest_N = logits_NR.max(axis=1)
+    total_N = np.log(np.exp(logits_NR - highest_N[:, None]).sum(axis=1)) + highest_N
+    return float(np.mean(total_N - logits_NR[:, 0] + beside_N))
+
+
+def _cosines(identities, size, sub_centers):
+    """float32 [N, R], the same each time."""
+    rows = int(np.clip(CELLS // (identities * sub_centers), 1, ROWS))
+    draw = np.random.RandomState(0).standard_normal((rows, identities, sub_centers))
+    cosine_NRS = np.clip(draw / np.sqrt(size), -1.0, 1.0).astype(np.float32)
+    return cosine_NRS.max(axis=2)
+
+
+def _on_cpu():
+    return tf.ConfigProto(device_count={"GPU": 0})
