@@ -255,5 +255,12 @@ def npu_cards(words, devices, first_rank, size, rank_table, environ, log_directo
         else:
             said.pop("RANK_TABLE_FILE", None)
         log = os.path.join(log_directory, f"train_{device}.log") if place else None
-        members.append(Member(list(words), ["--resume"], said, log, f"card {device}"))
+        bound = ["taskset", "-c", _cores(place, len(devices))] if environ.get("BIND_CORE") else []
+        members.append(Member(bound + list(words), ["--resume"], said, log, f"card {device}"))
     return members
+
+
+def _cores(place, places):
+    """One card's share of this machine's cores, for taskset."""
+    count = os.cpu_count()
+    return f"{place * count // places}-{max(place + 1, (place + 1) * count // places) - 1}"

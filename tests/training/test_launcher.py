@@ -181,5 +181,7 @@ def test_each_card_gets_its_environment(tmp_path):
     assert said["JOB_ID"] == "10087" and said["PATH"] == "/bin"
     assert said["RANK_TABLE_FILE"] == os.path.abspath("table.json")
     assert members[1].log == str(tmp_path / "train_5.log") and members[0].log is None
+    bound = npu_cards(["train"], (0,), 0, 1, None, {"BIND_CORE": "1"}, str(tmp_path))[0].words
+    assert bound == ["taskset", "-c", f"0-{os.cpu_count() - 1}", "train"]
     (alone,) = npu_cards(["train"], (0,), 0, 1, None, environ, str(tmp_path))
     assert "RANK_TABLE_FILE" not in alone.environ and alone.environ["RANK_SIZE"] == "1"
