@@ -122,7 +122,7 @@ def _parser(config_class, description):
         if _is_tuple(kind):
             options["nargs"] = "+"
             options["action"] = _Flatten
-        elif kind is bool:
+        elif _plain(kind) is bool:
             options.update(nargs="?", const=True)
         shown = "" if field.default in (None, "") else f" (default: {_spell(field.default)})"
         allowed = f" one of {', '.join(map(str, meta['choices']))}" if meta["choices"] else ""
@@ -135,7 +135,7 @@ def _parser(config_class, description):
         )
         for alias in meta["alias"]:
             group.add_argument(f"--{alias}", help=argparse.SUPPRESS, **options)
-        if kind is bool:
+        if _plain(kind) is bool:
             group.add_argument(
                 f"--no_{field.name}",
                 dest=field.name,

@@ -297,7 +297,7 @@ def cann_version(text):
 def _others(words, said):
     """--npu_option's key=value -> {key: typed value}."""
     values = {}
-    for word in words:
+    for word in _whole(words):
         name, equals, text = word.partition("=")
         if not equals:
             raise ValueError(f"--npu_option {word} has no value; write {name}=VALUE.")
@@ -305,6 +305,17 @@ def _others(words, said):
             raise ValueError(f"--npu_option {name} is said twice; leave one of them out.")
         values[name] = _read(name, text)
     return values
+
+
+def _whole(words):
+    """Words that the command line has cut at the commas of a value -> key=value each."""
+    found = []
+    for word in words:
+        if "=" in word or not found:
+            found.append(word)
+        else:
+            found[-1] += f",{word}"
+    return found
 
 
 def _read(name, text):

@@ -69,6 +69,13 @@ def test_other_options_are_read_as_the_table_types_them():
     assert found["external_weight"] is True
 
 
+def test_the_commas_of_a_value_stay():
+    argv = ["--npu_option", "optypelist_for_implmode=Pooling,SoftmaxV2", "deterministic=1"]
+    found = chosen(parse_flags(NpuFlags, argv + ["--op_select_implmode", "high_precision"]))
+    assert found["optypelist_for_implmode"] == "Pooling,SoftmaxV2"
+    assert found["deterministic"] == 1
+
+
 @pytest.mark.parametrize(
     "flags, words",
     [

@@ -1,0 +1,209 @@
+"""--device npu from the command line to the weights, on the double of Ascend's adapter."""
+
+import json
+import os
+import threading
+
+import numpy as np
+import pytest
+
+import eval_ckpt_file
+import train_nets
+from runtime import tf1
+from runtime.flags import build
+from runtime.ranks import ONE, Ranks
+from runtime.session import session_config
+from runtime.tf1 import TF2, tf
+from tests.npu_double.place import cards, npu  # noqa: F401
+from tests.test_end_to_end import flags, last_checkpoint, numbers_of, values_of
+from training import ascend
+from training.config import ManyConfig
+from training.plan import make_plan
+from training.step import build_step
+
+STEPS = 4
+
+
+def npu_flags(small, output, *more):
+    said = ["--dropout", "0", "--epoch", f"{STEPS}step", "--eval_batch_size", "4"]
+    return flags(small, str(output), *said, *more)
+
+
+def same_losses(found, expected):
+    names = ("loss", "inference_loss", "decay_loss", "accuracy", "learning_rate", "accuracy_flip")
+    assert [line["step"] for line in found] == [line["step"] for line in expected]
+    for line, other in zip(found, expected):
+        for name in set(names) & set(line):
+            np.testing.assert_allclose(line[name], other[name], rtol=1e-4, err_msg=name)
+
+
+@pytest.fixture(scope="module")
+def on_cpu(small, tmp_path_factory):
+    output = tmp_path_factory.mktemp("cpu")
+    assert train_nets.main(npu_flags(small, output)) == 0
+    return output
+
+
+def refusal(argv):
+    with pytest.raises(ValueError) as caught:
+        train_nets.main(argv)
+    return str(caught.value)
+
+
+@pytest.mark.parametrize("npu", ["r1.5", "r1.15"], indirect=True)
+def test_a_card_trains_to_the_losses_of_a_cpu(npu, small, on_cpu, tmp_path):  # noqa: F811
+    assert train_nets.main(npu_flags(small, tmp_path, "--device", "npu")) == 0
+    same_losses(numbers_of(tmp_path), numbers_of(on_cpu))
+    sets = npu.world.current().fetch_sets
+    assert len([names for names, fed in sets if "eval_images:0" in fed]) == 1
+    assert len([names for names, _ in sets if len(names) > 5]) == 1  # the step, with all scalars
+    found = values_of(last_checkpoint(tmp_path, STEPS))
+    for name, value in values_of(last_checkpoint(on_cpu, STEPS)).items():
+        np.testing.assert_allclose(found[name], value, rtol=1e-3, atol=1e-4, err_msg=name)
+
+
+def test_a_run_goes_on_several_steps_a_call(npu, small, on_cpu, tmp_path):  # noqa: F811
+    argv = npu_flags(small, tmp_path, "--device", "npu", "--show_info_interval", "2")
+    assert train_nets.main(argv + ["--epoch", "2step"]) == 0
+    assert train_nets.main(argv + ["--resume", "--iterations_per_loop", "2"]) == 0
+    assert npu.world.current().runs["steps"] == 2
+    expected = [line for line in numbers_of(on_cpu) if line["step"] in (0, 2, 4)]
+    same_losses(numbers_of(tmp_path), expected)
+
+
+def test_a_sample_of_classes_is_drawn_on_the_host(npu, small, tmp_path):  # noqa: F811
+    more = ["--sample_rate", "0.5", "--num_output", "32", "--lineage", "insightface_tf_vgg"]
+    more += ["--net_depth", "16", "--width", "0.03125", "--lr", "0.01"]
+    assert train_nets.main(npu_flags(small, tmp_path / "cpu", *more)) == 0
+    assert train_nets.main(npu_flags(small, tmp_path / "npu", *more, "--device", "npu")) == 0
+    same_losses(numbers_of(tmp_path / "npu"), numbers_of(tmp_path / "cpu"))
+
+
+def test_a_card_evaluates_to_the_accuracies_of_a_cpu(npu, small, on_cpu, tmp_path, capsys):  # noqa: F811
+    argv = ["--ckpt_path", os.path.join(str(on_cpu), "ckpt"), "--eval_db_path", small.folder]
+    tables = []
+    for device in ("cpu", "npu"):
+        path = tmp_path / f"{device}.json"
+        eval_ckpt_file.main(argv + ["--device", device, "--batch_size", "10", "--json", str(path)])
+        tables.append(json.loads(path.read_text()))
+    for line, other in zip(*tables):
+        assert line["accuracy_flip"] == other["accuracy_flip"]
+        np.testing.assert_allclose(line["threshold"], other["threshold"], atol=0.011)
+
+
+@pytest.mark.parametrize(
+    "more, words",
+    [
+        (
+            ["--precision", "bf16"],
+            "--precision bf16 cannot be used with --device npu: the Ascend 910",
+        ),
+        (["--batch_size", "9"], "--batch_size 9 is that of all 1 cards"),
+        (["--on_error", "skip"], "which the device cannot hold"),
+        (["--accumulate", "2"], "compiled as a second graph"),
+        (["--iterations_per_loop", "3"], "--epoch 4step is 4 steps, and --iterations_per_loop 3"),
+        (["--iterations_per_loop", "2", "--no_enable_data_pre_proc"], "--enable_data_pre_proc too"),
+        (["--npu_option", "jit_compile=true", "--cann", "5.1"], "came with CANN 7.0"),
+        (["--npu_option", "no_such=1"], "no option of NpuOptimizer"),
+        (["--hccl_timeout", "600", "--cann", "5.0.2"], "--hccl_timeout came with CANN 5.1"),
+    ],
+)
+def test_what_cannot_be_is_said_before_the_first_session(small, tmp_path, more, words, request):
+    if not TF2 and "--iterations_per_loop" in more:
+        request.getfixturevalue("npu")
+    if TF2 and more[:2] == ["--iterations_per_loop", "3"]:
+        pytest.skip("the adapter, which TensorFlow 2 has not, is asked for before")
+    assert words in refusal(npu_flags(small, tmp_path, "--device", "npu", *more))
+
+
+def test_no_adapter_is_one_sentence(small, tmp_path):
+    words = refusal(npu_flags(small, tmp_path, "--device", "npu"))
+    assert "npu_bridge" in words and "CANN" in words and words.count(". ") == 0
+
+
+def test_no_card_is_one_sentence(npu, small, tmp_path, monkeypatch):  # noqa: F811
+    monkeypatch.setenv("NPU_DEVICE_NODES", str(tmp_path))
+    assert "no Ascend card" in refusal(npu_flags(small, tmp_path, "--device", "npu"))
+
+
+def many_config(small, output, size, **settings):
+    values = dict(
+        tfrecords_file_path=small.shards,
+        output_path=str(output),
+        image_size=(small.size, small.size),
+        lineage="insightface_tf_vgg",
+        net_depth=16,
+        width=0.03125,
+        embedding_size=16,
+        batch_size=16,
+        eval_batch_size=2,
+        dropout=0.0,
+        lr=0.01,
+        num_output=32,
+        schedule="constant",
+    )
+    return build(ManyConfig, dict(values, **settings))
+
+
+def batch_of(config):
+    noise = np.random.RandomState(3)
+    shape = (config.batch_size,) + tuple(config.image_size) + (3,)
+    images = noise.randint(0, 256, shape).astype(np.uint8)
+    return images, noise.randint(0, 32, config.batch_size).astype(np.int64)
+
+
+def steps_of(config, ranks, count, device="cpu"):
+    """The losses of a few steps of one process on its share of a batch, and its variables then."""
+    told = ascend.adapted(config, ranks) if device == "npu" else config
+    plan = make_plan(told, ranks)
+    whole = batch_of(told)
+    with tf.Graph().as_default():
+        tf1.build_for(device)
+        tf.set_random_seed(told.seed)
+        shares = [
+            [tf.constant(np.split(part, ranks.size)[rank]) for part in whole]
+            for rank in ranks.local
+        ]
+        step = build_step(told, plan, shares, {}, ranks)
+        proto = session_config(device, flags=told)
+        with tf.Session(config=proto) as session:
+            session.run([tf.global_variables_initializer(), tf.local_variables_initializer()])
+            session.run(step.replicate)
+            names = ("loss", "accuracy")
+            fetches = [step.train, {name: step.scalars[name] for name in names}]
+            shown = [session.run(fetches)[1] for _ in range(count)]
+            variables = {v.op.name: v for v in tf.global_variables()}
+            return shown, session.run(variables)
+
+
+def test_a_step_of_eight_cards_is_the_step_of_a_cpu(npu, small, tmp_path):  # noqa: F811
+    config = many_config(small, tmp_path, 8)
+    expected, weights = steps_of(config, ONE, 2)
+    found = {}
+
+    def run(rank):
+        with npu.world.rank(rank):
+            ranks = Ranks(host=rank, kind="NPU", cards=8)
+            found[rank] = steps_of(many_config(small, tmp_path, 8, device="npu"), ranks, 2, "npu")
+
+    with npu.world.ranks(8):
+        threads = [threading.Thread(target=run, args=(rank,)) for rank in range(8)]
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join()
+        assert npu.world.world().broken is None
+    for rank in range(8):
+        shown, values = found[rank]
+        for step, other in zip(shown, expected):
+            np.testing.assert_allclose(step["loss"], other["loss"], rtol=1e-5)
+            assert step["accuracy"] == other["accuracy"]
+        for name, value in values.items():
+            if name.startswith("class_centres"):
+                rows = len(weights[name]) // 8
+                whole = weights[name][rank * rows : (rank + 1) * rows]
+            elif name in weights:
+                whole = weights[name]
+            else:
+                continue  # the loss scale, which a CPU in full precision has not
+            np.testing.assert_allclose(value, whole, rtol=1e-5, atol=1e-5, err_msg=name)
