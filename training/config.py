@@ -19,6 +19,7 @@ FREE_ON_RESUME = {
     "num_devices",
     "worker_hosts",
     "task_index",
+    "open_to",
     "draw_groups",
     "wire",
     "collective_timeout",
@@ -228,7 +229,7 @@ class TrainConfig(NpuFlags):
     )
 
     # What train_nets_mgpu.py asks and train_nets.py, for one device, does not: see ManyConfig.
-    num_devices, worker_hosts, task_index = 1, (), None
+    num_devices, worker_hosts, task_index, open_to = 1, (), None, ()
     wire, sync_batch_norm, collective_timeout, draw_groups = "fp32", False, 60.0, None
 
     def __post_init__(self):
@@ -273,6 +274,9 @@ class ManyConfig(TrainConfig):
     )
     task_index: Optional[int] = flag(
         None, "which of --worker_hosts this one is, from 0", "ranks", low=0
+    )
+    open_to: Tuple[str, ...] = flag(
+        (), "addresses or networks that this host's port answers, besides --worker_hosts", "ranks"
     )
     draw_groups: Optional[int] = flag(
         None,

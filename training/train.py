@@ -13,6 +13,8 @@ import numpy as np
 from data.pipeline import damage, training_batches
 from nets.saved import find_checkpoints, write_record
 from runtime import npu, npu_host, tf1
+from runtime.hosts import Hosts, wait_for_hosts
+from runtime.port_filter import let_in_only
 from runtime.ranks import ONE, open_target, prepared
 from runtime.session import session_config
 from runtime.tf1 import tf
@@ -60,6 +62,8 @@ def _train(config, plan, ranks, proto, dog):
         _write_run_files(config, plan)
     started.done("data and plan")
     target = open_target(proto, ranks)
+    let_in_only(ranks.hosts, ranks.host, config.open_to)
+    wait_for_hosts(Hosts(ranks.hosts, ranks.host), config.collective_timeout)
     with npu.system(proto, ranks), tf.Graph().as_default(), tf.device(ranks.home):
         tf1.build_for(config.device)
         tf.set_random_seed(config.seed)
