@@ -100,6 +100,31 @@ def test_tensorflows_own_server_is_filtered():
         process.communicate()
 
 
+def test_one_host_of_two_devices_opens_no_port():
+    code = (
+        "import os\n"
+        "from runtime.collectives import Collectives\n"
+        "from runtime.ranks import Ranks, open_target, prepared\n"
+        "from runtime.tf1 import tf\n"
+        "ranks = Ranks(2)\n"
+        "proto = prepared(tf.ConfigProto(), ranks)\n"
+        "sums = []\n"
+        "for rank in ranks.local:\n"
+        "    with tf.device(ranks.device(rank)):\n"
+        "        sums.append(Collectives(rank, 2).sum(tf.ones([3])))\n"
+        "with tf.Session(open_target(proto, ranks), config=proto) as session:\n"
+        "    assert session.run(sums)[1].tolist() == [2, 2, 2]\n"
+        "    own = '/proc/self/fd/'\n"
+        "    files = [own + name for name in os.listdir(own)]\n"
+        "    print([os.readlink(file) for file in files if os.path.exists(file)])\n"
+    )
+    said = subprocess.run(
+        [sys.executable, "-c", code], cwd=ROOT, stdout=subprocess.PIPE, check=True
+    )
+    assert b"/dev/" in said.stdout or b"pipe:" in said.stdout  # there were files to look at
+    assert b"socket:" not in said.stdout
+
+
 def test_what_cannot_be_filtered_is_said(caplog):
     let_in_only((), 0)
     assert not caplog.text
