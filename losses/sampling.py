@@ -32,6 +32,11 @@ def drawn_groups(identities, sample_rate, batch_size, draw_groups=1, index=0, co
             f"--draw_groups {draw_groups} cannot be shared among {count} ranks: it must be a "
             f"multiple of {count}."
         )
+    if draw_groups > identities:
+        raise ValueError(
+            f"--draw_groups {draw_groups} is more than there are identities, {identities}; pass "
+            "fewer."
+        )
     own = draw_groups // count
     part_first, _ = slice_of(identities, index, count)
     groups = []

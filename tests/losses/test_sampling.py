@@ -109,6 +109,11 @@ def test_groups_that_the_ranks_cannot_share_are_refused(draw_groups, count):
         sampling.drawn_groups(1000, 0.5, 4, draw_groups, 0, count)
 
 
+def test_more_groups_than_identities_are_refused():
+    with pytest.raises(ValueError, match="--draw_groups 8 is more than there are identities, 6"):
+        sampling.drawn_groups(6, 0.5, 2, draw_groups=8)
+
+
 def test_a_group_that_may_not_hold_the_batch_is_refused_with_the_rate_that_does():
     said = "draws 25 of 250 of each of 4 groups of identities, and a batch of 32 may hold 32"
     with pytest.raises(ValueError, match=said + "; pass --sample_rate 0.128 or more"):

@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from losses import slices
+from losses import sampling, slices
 from losses.class_centres import ONE_PART, Parts, class_centres_loss
 from losses.face_losses import LOSSES
 from runtime.collectives import Collectives
@@ -11,7 +11,8 @@ from runtime.ranks import Ranks, prepared
 from runtime.tf1 import tf
 from runtime.variables import stored
 from tests.losses.test_class_centres import numpy_head
-from training.optimizer import apply_gradients
+from training.gradients import bound
+from training.optimizer import apply_gradients, decay_loss
 
 IMAGES, SIZE, IDENTITIES, STEPS = 6, 5, 11, 5
 LABELS_BN = np.array([[3, 0, -1, 10, 3, 7], [2, 3, 4, -1, 6, 8], [0, 0, 0, 10, 10, 5]])
@@ -30,40 +31,45 @@ def parts_of(count, rank):
     return Parts(collectives.maximum, collectives.sum, rank, count)
 
 
-def trained(count, identities=IDENTITIES, centres_MD=None, **options):
-    """STEPS steps of `count` parts -> {loss, accuracy, accuracy_margin: [a part's, ...] of each
-    step; slope_ND of each step, summed over parts; variables: name -> its first and last value,
-    slices put together; others' states as [a part's, ...]}."""
+def trained(count, identities=IDENTITIES, kind="momentum", clip_norm=None, **options):
+    """STEPS steps of `count` parts -> {heads: [a part's scalars, ...] of each step; slopes: of the
+    embeddings at each step, summed over parts; first, last: name -> value of each variable}."""
     ranks = Ranks(per_host=count)
     with tf.Graph().as_default(), tf.Session(config=prepared(tf.ConfigProto(), ranks)) as session:
         embeddings_ND = tf.placeholder(tf.float32, [IMAGES, SIZE])
         labels_N, step = tf.placeholder(tf.int64, [IMAGES]), tf.placeholder(tf.int64, [])
-        heads, slopes, moves = [], [], []
+        shown, slopes, moves = [], [], []
         for rank in range(count):
             with tf.variable_scope(ranks.scope(rank)), tf.device(ranks.device(rank)):
+                parts = parts_of(count, rank)
                 head = class_centres_loss(
-                    embeddings_ND,
-                    labels_N,
-                    identities,
-                    step=step,
-                    parts=parts_of(count, rank),
-                    **options,
+                    embeddings_ND, labels_N, identities, step=step, parts=parts, **options
                 )
                 slope_ND, gradient = tf.gradients(head.loss, [embeddings_ND, head.centres])
-                pairs = [(gradient, head.centres)]
-                moves.append(apply_gradients(pairs, RATE, momentum=MOMENTUM, weight_decay=DECAY))
-            heads.append(head[:3])
+                other = tf.ones([2]), None  # a gradient of the backbone
+                bounded = bound([other], [(gradient, head.centres)], clip_norm, total=parts.total)
+                with tf.control_dependencies(list(head[:3]) + [slope_ND]):
+                    decay = decay_loss([head.centres], DECAY, parts.total)
+                with tf.control_dependencies([decay]):
+                    norm = tf.identity(bounded.norm)
+                    moves.append(
+                        apply_gradients(
+                            bounded.pairs[1:],
+                            RATE * (5e5 if kind == "lars" else 1.0),
+                            kind,
+                            MOMENTUM,
+                            DECAY,
+                            total=parts.total,
+                        )
+                    )
+            shown.append(list(head[:3]) + [norm, decay])
             slopes.append(slope_ND)
         moves += tf.get_collection(tf.GraphKeys.UPDATE_OPS)
         session.run(tf.global_variables_initializer())
-        if centres_MD is not None:
-            for head_centres in tf.trainable_variables():
-                first, rows = slices.slice_of(len(centres_MD), len(heads) - 1, count)
-                head_centres.load(centres_MD[first : first + rows], session)
         found = {"first": whole_variables(session), "heads": [], "slopes": []}
         for turn in range(STEPS):
             fed = {embeddings_ND: embedded(turn), labels_N: LABELS_BN[turn % 3], step: turn}
-            values, slope_PND, _ = session.run([heads, slopes, moves], fed)
+            values, slope_PND, _ = session.run([shown, slopes, moves], fed)
             found["heads"].append(values)
             found["slopes"].append(np.sum(slope_PND, axis=0))
         found["last"] = whole_variables(session)
@@ -124,6 +130,52 @@ def test_two_uneven_parts_follow_numpy():
 def test_three_parts_of_every_loss_make_the_steps_of_one(name):
     options = {"loss": name, "sub_centers": 2, "filter_above": 0.7}
     assert_same(trained(1, **options), trained(3, **options))
+
+
+def test_parts_are_clipped_and_trusted_by_the_norms_of_all():
+    """LARS and clipping measure the centres: a part's own norm would be another."""
+    options = {"kind": "lars", "clip_norm": 50.0}
+    one = trained(1, **options)
+    assert one["heads"][0][0][3] > 50.0
+    assert_same(one, trained(3, **options))
+
+
+def test_first_rows_are_the_same_wherever_a_slice_begins(monkeypatch):
+    monkeypatch.setattr(slices, "FIRST_ROWS", 4)
+    with tf.Graph().as_default(), tf.Session() as session:
+        whole_KD = slices.first_rows(7)([11, 3])
+        parts = [slices.first_rows(7, first)([rows, 3]) for first, rows in [(0, 3), (3, 3), (6, 5)]]
+        other_KD = slices.first_rows(8)([11, 3])
+        whole_KD, parts, other_KD = session.run([whole_KD, parts, other_KD])
+    np.testing.assert_array_equal(np.concatenate(parts), whole_KD)
+    assert len(np.unique(whole_KD)) == 33 and not np.isin(other_KD, whole_KD).any()
+    assert 0.005 < whole_KD.std() < 0.02
+
+
+def test_both_tensorflows_start_from_the_same_centres():
+    with tf.Graph().as_default(), tf.Session() as session:
+        first_KD = session.run(slices.first_rows(0)([2, 3]))
+    recorded = [[0.00684504, -0.01148896, 0.01700682], [-0.00499646, 0.00488486, -0.0263177]]
+    np.testing.assert_allclose(first_KD, recorded, rtol=1e-6)
+
+
+def test_a_caller_may_draw_itself():
+    options = {"identities": 43, "sample_rate": 0.4}
+    groups = sampling.drawn_groups(43, 0.4, IMAGES)
+    with tf.Graph().as_default(), tf.Session() as session:
+        labels_N = tf.constant(LABELS_BN[0])
+        losses = []
+        for drawn in (None, sampling.draw(labels_N, groups, seed=0, step=3)):
+            if drawn is not None:
+                drawn = [tf.cast(one, tf.int32) for one in drawn]
+            with tf.variable_scope(tf.get_variable_scope(), reuse=tf.AUTO_REUSE):
+                head = class_centres_loss(
+                    tf.constant(embedded(0)), labels_N, step=3, drawn=drawn, **options
+                )
+            losses.append(head.loss)
+        session.run(tf.global_variables_initializer())
+        inside, outside = session.run(losses)
+    assert inside == outside
 
 
 def test_the_same_is_drawn_for_any_number_of_parts():
