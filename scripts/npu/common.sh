@@ -12,6 +12,7 @@ recipe=(--net_depth 100 --dropout 0.4 --loss arcface --margin 0.5 --scale 64 --e
 data_path="" ckpt_path="" device=npu batch_size=128 train_epochs="" train_steps="" learning_rate=""
 precision_mode="" over_dump=False data_dump_flag=False data_dump_step=10 profiling=False
 autotune=False bind_core="" output_path=""
+validate=yes # what a script of its own may change: whether the .bin sets of the data are asked
 others=()
 
 usage() {
@@ -102,7 +103,7 @@ train() {
     local words=(--device "$device" --tfrecords_file_path "$records" --output_path "$run")
     words+=(--batch_size $((batch_size * RANK_SIZE)) "${recipe[@]}" "$@")
     local sets=($(bins))
-    if [[ ${#sets[@]} != 0 ]]; then
+    if [[ ${#sets[@]} != 0 && $validate == yes ]]; then
         words+=(--eval_db_path "$data_path" --eval_datasets "${sets[@]}")
     fi
     if [[ $train_steps != "" ]]; then
