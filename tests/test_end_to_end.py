@@ -2,6 +2,8 @@
 
 import json
 import os
+import re
+import shutil
 import signal
 import subprocess
 import sys
@@ -13,9 +15,12 @@ import pytest
 import eval_ckpt_file
 import train_nets
 from data import mx2tfrecords
+from data.eval_data_reader import decode_images
+from data.shards import example_bytes, parse_example
 from evaluation.run_files import read_metrics
 from runtime.script import run
 from runtime.tf1 import tf
+from tests.data.shard_files import write_shard
 
 ROOT = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
 
@@ -199,9 +204,38 @@ def test_a_loss_that_is_no_number_ends_the_run_and_keeps_the_checkpoints(small, 
     output = str(tmp_path / "run")
     more = ["--lr", "1e30", "--epoch", "30step", "--ckpt_interval", "1"]
     said = refused(flags(small, output, *more), capsys)
-    assert said.startswith("error: step ") and "lower --lr" in said
-    saved = [name for name in os.listdir(os.path.join(output, "ckpt")) if name.endswith(".json")]
-    assert saved  # of the steps before it
+    number = int(re.match(r"error: step (\d+): the loss and ", said).group(1))
+    assert "lower --lr" in said and "learning rate 1e+30" in said
+    good = last_checkpoint(output, number - 1)
+    assert f"the last good checkpoint is {good}" in said and os.path.exists(good + ".index")
+    kept = np.load(os.path.join(output, "logs", f"nonfinite_step_{number}.npz"))
+    images, labels, records = (kept[name] for name in ("images", "labels", "records"))
+    assert images.shape == (8, small.size, small.size, 3)
+    for image, label, record in zip(images, labels, records):
+        shard, row = record.split(": record ")
+        encoded_label, encoded = parse_example(list(tf.io.tf_record_iterator(shard))[int(row)])
+        (plain,) = decode_images([encoded], (small.size, small.size))
+        apart = [np.abs(image.astype(int) - way).mean() for way in (plain, plain[:, ::-1])]
+        assert encoded_label == label and min(apart) < 2.0
+
+
+def test_damaged_records_are_counted_and_the_run_goes_on(small, tmp_path, caplog):
+    """Two of the 24: the run passes over them in each epoch, up to --max_errors of them."""
+    caplog.set_level("INFO")
+    shards, output = str(tmp_path / "shards"), str(tmp_path / "run")
+    shutil.copytree(small.shards, shards)
+    name = sorted(name for name in os.listdir(shards) if name.startswith("train"))[1]
+    examples = list(tf.io.tf_record_iterator(os.path.join(shards, name)))
+    for row in (2, 5):
+        label, encoded = parse_example(examples[row])
+        examples[row] = example_bytes(label, encoded[:40] + b"?" * (len(encoded) - 40))
+    write_shard(os.path.join(shards, name), examples)
+    more = ["--tfrecords_file_path", shards, "--on_error", "skip", "--epoch", "6step"]
+    assert train_nets.main(flags(small, output, *more)) == 0
+    assert "4 damaged records were passed over." in caplog.text
+    assert f"{name}: record 2" in caplog.text and f"{name}: record 5" in caplog.text
+    with pytest.raises(ValueError, match="3 damaged records by step .* raise --max_errors"):
+        train_nets.main(flags(small, output + "2", *more, "--max_errors", "2"))
 
 
 def test_an_empty_dataset_directory_is_refused(small, tmp_path, capsys):

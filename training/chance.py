@@ -10,6 +10,7 @@ import numpy as np
 
 from losses.class_centres import MAGFACE_REGULARISER
 from losses.face_losses import find_loss, magface_regulariser
+from runtime.session import session_config
 from runtime.tf1 import tf
 
 CELLS, ROWS = 2000000, 64  # of cosines that are drawn, at most
@@ -24,7 +25,7 @@ def chance_loss(config, identities, length):
     lengths_N = np.full(len(cosine_NR), length, np.float32)
     known = {"norms_N": lengths_N, "norm_mean": 20.0, "norm_std": 100.0, "progress": 0.0}
     arguments.update((name, known[name]) for name in loss.options if name in known)
-    with tf.Graph().as_default(), tf.Session(config=_on_cpu()) as session:
+    with tf.Graph().as_default(), tf.Session(config=session_config("cpu")) as session:
         labels_N = tf.zeros([len(cosine_NR)], tf.int64)
         logits_NR = loss.function(tf.constant(cosine_NR), labels_N, **arguments)
         beside_N = tf.zeros_like(lengths_N)
@@ -43,7 +44,3 @@ def _cosines(identities, size, sub_centers):
     draw = np.random.RandomState(0).standard_normal((rows, identities, sub_centers))
     cosine_NRS = np.clip(draw / np.sqrt(size), -1.0, 1.0).astype(np.float32)
     return cosine_NRS.max(axis=2)
-
-
-def _on_cpu():
-    return tf.ConfigProto(device_count={"GPU": 0})

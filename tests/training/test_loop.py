@@ -1,11 +1,14 @@
 import collections
 import os
 import signal
+import subprocess
+import sys
 
 from runtime.tf1 import tf
 from training.hooks import Hook
-from training.loop import Stop, train_loop
+from training.loop import Stop, make_step, train_loop
 
+ROOT = os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
 Step = collections.namedtuple("Step", "train before scalars asked")
 
 
@@ -63,3 +66,34 @@ def test_signals_are_handed_back_afterwards():
     before = signal.getsignal(signal.SIGTERM)
     run([])
     assert signal.getsignal(signal.SIGTERM) is before
+
+
+def test_a_second_signal_ends_the_process_at_once():
+    code = (
+        "import os, signal\n"
+        "from training.loop import Stop\n"
+        "with Stop() as stop:\n"
+        "    os.kill(os.getpid(), signal.SIGTERM)\n"
+        "    print(stop.requested, flush=True)\n"
+        "    os.kill(os.getpid(), signal.SIGTERM)\n"
+        "    print('still here')\n"
+    )
+    done = subprocess.run([sys.executable, "-c", code], stdout=subprocess.PIPE, cwd=ROOT)
+    assert (done.returncode, done.stdout) == (-signal.SIGTERM, b"SIGTERM\n")
+
+
+def test_the_parts_of_a_batch_are_brought_together():
+    with tf.Graph().as_default(), tf.Session() as session:
+        turn = tf.get_variable("turn", [], tf.int64, initializer=tf.zeros_initializer())
+        moved = tf.assign_add(turn, 1)
+        with tf.control_dependencies([moved]):
+            now = turn.read_value()
+        scalars = {
+            "input_seconds": tf.cast(now, tf.float32),
+            "damaged": tf.where(now > 1, tf.strings.as_string(now), tf.constant("")),
+            "loss": tf.cast(now, tf.float32),
+        }
+        session.run(tf.global_variables_initializer())
+        step = Step(moved.op, [moved.op, moved.op], scalars, None)
+        values = make_step(session, step, {"input_seconds", "damaged", "loss"})
+    assert values == {"input_seconds": 6.0, "damaged": b"2\n3", "loss": 3.0}
