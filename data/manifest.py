@@ -11,6 +11,7 @@ import io
 import json
 import logging
 import os
+import socket
 from typing import Optional, Tuple
 
 from data.shards import count_shard
@@ -86,14 +87,15 @@ def read_manifest(path, files=LocalFiles):
 
 
 def write_manifest(directory, manifest, name=FILE):
-    """Writes dataset.json, whole or not at all."""
+    """Writes dataset.json, whole or not at all, also if another process does so at this moment."""
     path = os.path.join(directory, name)
     content = dict(format=FORMAT, **dataclasses.asdict(manifest))
     content["shards"] = [{"name": name, "images": count} for name, count in manifest.shards]
-    with open(path + ".incomplete", "w", encoding="utf-8") as stream:
+    incomplete = f"{path}.{socket.gethostname()}.{os.getpid()}.incomplete"
+    with open(incomplete, "w", encoding="utf-8") as stream:
         json.dump(content, stream, indent=1)
         stream.write("\n")
-    os.replace(path + ".incomplete", path)
+    os.replace(incomplete, path)
 
 
 def _read(directory, files):

@@ -3,11 +3,14 @@
 import dataclasses
 import json
 import os
+import subprocess
+import sys
 
 import pytest
 
 from data.manifest import COUNT, FILE, UNFINISHED, Manifest, read_manifest, write_manifest
 from data.shards import example_bytes
+from runtime.script import ROOT
 from runtime.tf1 import tf
 from tests.data.record_files import jpeg
 
@@ -109,6 +112,37 @@ def test_plain_shards_are_counted_once(tmp_path, monkeypatch):
     assert manifest.shard_bytes == sizes and (tmp_path / COUNT).exists()
     monkeypatch.setattr("data.manifest.count_shard", None)
     assert read_manifest(str(tmp_path)) == manifest
+
+
+COUNTING = """
+import sys
+from data import manifest
+count = manifest.count_shard
+def together(path):
+    print("counting", flush=True)
+    sys.stdin.readline()
+    return count(path)
+manifest.count_shard = together
+print(manifest.read_manifest(sys.argv[1]).images)
+"""
+
+
+def test_processes_that_start_together_count_alike_and_leave_one_count(tmp_path):
+    write_shard(tmp_path / "a.tfrecords", [0, 1, 5])
+    started = [
+        subprocess.Popen(
+            [sys.executable, "-c", COUNTING, str(tmp_path)],
+            cwd=ROOT,
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            universal_newlines=True,
+        )
+        for _ in range(3)
+    ]
+    assert {child.stdout.readline() for child in started} == {"counting\n"}  # nobody found a count
+    assert {child.communicate("\n")[0] for child in started} == {"3\n"}
+    assert sorted(os.listdir(str(tmp_path))) == ["a.tfrecords", COUNT]
+    assert read_manifest(str(tmp_path)).images == 3
 
 
 def test_a_count_is_taken_again_when_a_shard_comes_or_changes(tmp_path):

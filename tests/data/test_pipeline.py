@@ -4,10 +4,13 @@ import cv2
 import numpy as np
 import pytest
 
+from data import mx2tfrecords
 from data.augment import Augmentation
-from data.pipeline import damage, training_batches
-from data.shards import example_bytes
+from data.manifest import read_manifest
+from data.pipeline import damage, training_batches, training_labels
+from data.shards import example_bytes, read_shard
 from runtime.tf1 import tf
+from tests.data.record_files import write_records
 from tests.data.shard_files import SIZE, picture, take, write_set, write_shard
 
 COUNTS = (7, 5, 9, 4, 6)  # 31 images, no two shards alike
@@ -106,6 +109,21 @@ def test_a_host_resumes_within_its_share(folder):
     assert labels(folder, 9, host=1, hosts=3, start_image=11) == stream[11:]
 
 
+def test_more_hosts_than_shards_share_each_epoch_without_overlap(folder):
+    hosts = 2 * len(COUNTS) + 1
+    sizes = [IMAGES * (host + 1) // hosts - IMAGES * host // hosts for host in range(hosts)]
+    shares = [labels(folder, size, host=h, hosts=hosts) for h, size in enumerate(sizes)]
+    assert sorted(label for share in shares for label in share) == list(range(IMAGES))
+
+
+def test_labels_alone_come_in_the_order_of_the_batches(folder):
+    whole = np.concatenate([batch[1] for batch in batches(folder, 11, host=1, hosts=2)])
+    alone = take(
+        lambda: training_labels(folder, 4, 3, start_image=8, buffer_size=8, host=1, hosts=2), 9
+    )
+    assert (np.concatenate(alone) == whole[8:]).all()
+
+
 def test_more_hosts_than_images_is_refused(folder):
     with pytest.raises(ValueError, match="too few for 99 hosts"):
         training_batches(folder, 1, 0, image_size=(SIZE, SIZE), host=3, hosts=99)
@@ -152,6 +170,31 @@ def test_png_gray_and_progressive_jpegs_become_rgb(tmp_path):
     images, label_N = batches(path, batch_size=3)[0]
     for image, label in zip(images, label_N):
         wanted = cv2.imdecode(coded[label], cv2.IMREAD_COLOR)[..., ::-1]
+        assert np.abs(image.astype(int) - wanted).max() <= 1
+
+
+def test_progressive_gray_and_png_records_of_a_rec_train_as_they_are(tmp_path):
+    """Converted with their bytes as they were, and decoded as OpenCV decodes them."""
+    noise = np.random.RandomState(5).randint(0, 256, (2 * SIZE, 2 * SIZE, 3)).astype(np.uint8)
+    colour = cv2.resize(noise[: SIZE // 2, : SIZE // 2], (SIZE, SIZE))
+    gray = cv2.cvtColor(colour, cv2.COLOR_BGR2GRAY)
+    coded = [
+        cv2.imencode(".jpg", colour, [cv2.IMWRITE_JPEG_PROGRESSIVE, 1])[1].tobytes(),
+        cv2.imencode(".jpg", gray)[1].tobytes(),
+        cv2.imencode(".png", colour)[1].tobytes(),
+        cv2.imencode(".png", gray)[1].tobytes(),
+        cv2.imencode(".jpg", colour)[1].tobytes(),
+    ]
+    assert b"\xff\xc2" in coded[0] and b"\xff\xc0" in coded[4]  # frames: progressive, baseline
+    rec, _ = write_records(tmp_path, list(enumerate(coded)))
+    out = str(tmp_path / "shards")
+    mx2tfrecords.main(["--bin_path", rec, "--tfrecords_file_path", out, "--decode"])
+    found = [item for name, _ in read_manifest(out).shards for item in read_shard(f"{out}/{name}")]
+    assert sorted(found) == list(enumerate(coded))
+    images, label_N = batches(out, batch_size=5)[0]
+    assert sorted(label_N) == [0, 1, 2, 3, 4]
+    for image, label in zip(images, label_N):
+        wanted = cv2.imdecode(np.frombuffer(coded[label], np.uint8), cv2.IMREAD_COLOR)[..., ::-1]
         assert np.abs(image.astype(int) - wanted).max() <= 1
 
 
@@ -290,6 +333,18 @@ def test_an_unknown_recipe_or_error_policy_is_refused(folder):
         batches(folder, augment="wild")
     with pytest.raises(ValueError, match="--on_error maybe is not known"):
         batches(folder, on_error="maybe")
+
+
+def test_a_session_at_a_server_reads_as_well(folder):
+    """A run on several hosts has its session at its own server."""
+    server = tf.train.Server.create_local_server()
+    with tf.Graph().as_default(), tf.Session(server.target) as session:
+        dataset = training_batches(folder, 4, 3, 0, "flip", 8, (SIZE, SIZE))
+        iterator = tf.data.make_initializable_iterator(dataset)
+        element = iterator.get_next()
+        session.run(iterator.initializer)
+        found = session.run(element)[1].tolist()
+    assert found == batches(folder, augment="flip")[0][1].tolist()
 
 
 def test_flip_mirrors_about_half_of_the_images(folder):
