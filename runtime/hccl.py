@@ -15,6 +15,10 @@ class Hccl(Collectives):
     """The calls of this process's card. No input may come straight from a variable, and each call
     is made by itself (fusion 0): gradients come in buckets of ours already."""
 
+    def __init__(self, *words):
+        super().__init__(*words)
+        self._sent = []  # the last broadcast: hundreds of them go one after another
+
     def maximum(self, x):
         x = tf.stop_gradient(x)
         return x if self.size == 1 else self._reduce(x, "Max")
@@ -23,7 +27,9 @@ class Hccl(Collectives):
         if self.size == 1:
             return x
         self._options("broadcast", x)
-        return self._hccl().broadcast([tf.identity(x)], 0, fusion=0)[0]
+        with tf.control_dependencies(self._sent):
+            self._sent = self._hccl().broadcast([tf.identity(x)], 0, fusion=0)
+        return self._sent[0]
 
     def _reduce(self, x, merge="Add"):
         self._options(merge.lower(), x)

@@ -2,6 +2,7 @@
 
 import json
 import os
+import sys
 import threading
 
 import numpy as np
@@ -11,13 +12,15 @@ import eval_ckpt_file
 import train_nets
 from runtime import tf1
 from runtime.flags import build
+from runtime.rank_table import make_cards, write_table
 from runtime.ranks import ONE, Ranks
 from runtime.session import session_config
 from runtime.tf1 import TF2, tf
-from tests.npu_double.place import cards, npu  # noqa: F401
-from tests.test_end_to_end import flags, last_checkpoint, numbers_of, values_of
+from tests.npu_double.place import HERE, cards, npu  # noqa: F401
+from tests.test_end_to_end import ROOT, flags, last_checkpoint, numbers_of, values_of
 from training import ascend
 from training.config import ManyConfig
+from training.launcher import npu_cards, supervise
 from training.plan import make_plan
 from training.step import build_step
 
@@ -207,3 +210,24 @@ def test_a_step_of_eight_cards_is_the_step_of_a_cpu(npu, small, tmp_path):  # no
             else:
                 continue  # the loss scale, which a CPU in full precision has not
             np.testing.assert_allclose(value, whole, rtol=1e-5, atol=1e-5, err_msg=name)
+
+
+@pytest.mark.skipif(TF2, reason="the adapter is for TensorFlow 1.15")
+def test_two_cards_train_as_two_processes(cards, small, tmp_path):  # noqa: F811
+    """With a sample of classes: of each card's slice, by the labels of both."""
+    table, world, logs = (str(tmp_path / name) for name in ("table.json", "world", "logs"))
+    os.mkdir(world)
+    os.mkdir(logs)
+    write_table(table, make_cards(["10.0.0.1"], range(2), ["192.168.1.1", "192.168.1.2"]))
+    path = os.pathsep.join([ROOT, HERE])
+    environ = dict(os.environ, NPU_DOUBLE_WORLD=world, PYTHONPATH=path)
+    more = ["--device", "npu", "--sample_rate", "0.5", "--num_output", "32", "--lr", "0.01"]
+    more += ["--lineage", "insightface_tf_vgg", "--net_depth", "16", "--width", "0.03125"]
+    script = os.path.join(ROOT, "train_nets_mgpu.py")
+    words = [sys.executable, script] + npu_flags(small, tmp_path, *more)
+    assert supervise(npu_cards(words, (0, 1), 0, 2, table, environ, logs), 0) == 0
+    found = [line["loss"] for line in numbers_of(tmp_path) if line["kind"] == "train"]
+    assert len(found) == STEPS and np.isfinite(found).all()
+    centres = values_of(last_checkpoint(tmp_path, STEPS))["class_centres"]
+    assert centres.shape == (32, 16) and np.all(np.linalg.norm(centres, axis=1) > 0.0)
+    assert os.path.exists(last_checkpoint(tmp_path, STEPS) + ".data-00001-of-00002")
