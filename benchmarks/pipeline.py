@@ -1,5 +1,5 @@
 """Images a second of the training pipeline against a bare loop of cv2.imdecode on the same cores;
-seconds and memory of reading a verification set.
+what each of its parts costs; seconds and memory of reading a verification set.
 
 python benchmarks/pipeline.py
 """
@@ -22,6 +22,7 @@ from runtime.flags import flag, parse_flags  # noqa: E402
 from runtime.script import run  # noqa: E402
 
 SHARDS, LOOPS = 8, 500
+PARTS = ("bare", "pipeline", "records", "bin")  # each in a process of its own
 
 
 @dataclasses.dataclass(frozen=True)
@@ -33,18 +34,19 @@ class BenchmarkConfig:
     seconds: float = flag(4.0, "of each measurement", above=0)
     rounds: int = flag(3, "measurements of each side, in turn", low=1)
     bin_images: int = flag(12000, "images of the verification set", low=2)
-    part: str = flag("all", "one side", choices=("all", "bare", "pipeline", "bin"))
+    part: str = flag("all", "one side", choices=("all",) + PARTS)
     folder: str = flag("", "where the data lies; only with --part")
 
 
 def main(argv=None):
     config = parse_flags(BenchmarkConfig, argv, __doc__)
     if config.part != "all":
-        print(*PARTS[config.part](config))
+        print(*MEASURES[config.part](config))
         return
     with tempfile.TemporaryDirectory() as folder:
         _write_data(folder, config)
         _compare(config, folder)
+        _say_costs(config, folder)
         for form in ("bytes", "arrays"):
             path = os.path.join(folder, f"{form}.bin")
             seconds, megabytes = _run("bin", config, path)[0]
@@ -69,6 +71,18 @@ def _compare(config, folder):
         )
     ratio, per_core = (statistics.median(column) for column in zip(*ratios))
     print(f"median ratio {ratio:.2f}, per busy core {per_core:.2f}")
+
+
+def _say_costs(config, folder):
+    """Each part with all before it, so that their differences are what each costs; the processor's
+    time, which other programs lengthen less than they lengthen the clock's."""
+    bare = _run("bare", config, folder)[0]
+    found = {"bare cv2.imdecode": bare, "records": _run("records", config, folder)[0]}
+    for augment in ("none", "flip"):
+        changed = dataclasses.replace(config, augment=augment)
+        found[f"pipeline, {augment}"] = _run("pipeline", changed, folder)[0]
+    costs = [f"{name} {1e6 * busy / rate:.0f}" for name, (rate, busy) in found.items()]
+    print("processor's microseconds an image: " + "; ".join(costs))
 
 
 def _run(part, config, folder, processes=1):
@@ -100,15 +114,36 @@ def _bare(config):
 def _pipeline(config):
     """(images/s, cores busy)."""
     from data.pipeline import training_batches
+
+    _keep_to(config.cores)
+    return _drain(
+        training_batches(
+            config.folder, config.batch_size, seed=0, augment=config.augment, threads=config.cores
+        ),
+        config,
+    )
+
+
+def _records(config):
+    """(images/s, cores busy) of reading and shuffling records that nobody decodes, and of finding
+    their labels."""
+    from data.pipeline import training_labels
+
+    _keep_to(config.cores)
+    return _drain(training_labels(config.folder, config.batch_size, seed=0), config)
+
+
+def _keep_to(cores):
+    if hasattr(os, "sched_setaffinity"):
+        os.sched_setaffinity(0, sorted(os.sched_getaffinity(0))[:cores])
+
+
+def _drain(dataset, config):
+    """(images/s, cores busy) of a dataset whose elements are thrown away."""
     from runtime.tf1 import tf
 
-    if hasattr(os, "sched_setaffinity"):
-        os.sched_setaffinity(0, sorted(os.sched_getaffinity(0))[: config.cores])
-    dataset = training_batches(
-        config.folder, config.batch_size, seed=0, augment=config.augment, threads=config.cores
-    )
     iterator = tf.data.make_initializable_iterator(dataset)
-    fetch = iterator.get_next()[0].op
+    fetch = tf.nest.flatten(iterator.get_next())[0].op
     with tf.Session() as session:
         session.run(iterator.initializer)
         for _ in range(10):
@@ -141,9 +176,6 @@ def _peak_megabytes():
     with open("/proc/self/status") as stream:
         line = next(line for line in stream if line.startswith("VmHWM"))
     return int(line.split()[1]) / 1024
-
-
-PARTS = {"bare": _bare, "pipeline": _pipeline, "bin": _bin}
 
 
 def _write_data(folder, config):
@@ -180,6 +212,8 @@ def _image(number):
     image = np.clip(smooth + random.normal(0, 9, smooth.shape), 0, 255).astype(np.uint8)
     return cv2.imencode(".jpg", image, [cv2.IMWRITE_JPEG_QUALITY, 95])[1].tobytes()
 
+
+MEASURES = {"bare": _bare, "pipeline": _pipeline, "records": _records, "bin": _bin}
 
 if __name__ == "__main__":
     run(main)
