@@ -23,10 +23,10 @@ SPREAD = 1e-6  # of embeddings, over their length; below it they are one and the
 NEAR = 0.15  # how far a first loss may be from chance's, over that, to be called as expected
 
 
-def preflight(session, step, element, config, plan, first):
+def preflight(session, step, element, config, plan, first, fits=None):
     """Ends the run with a sentence where it could not end well; one line of the log says what was
     looked at. element: the graph's (images, labels) of a part of a batch, which are fed here.
-    first: the steps that were made before."""
+    first: the steps that were made before. fits: the memory that the run needs, in words."""
     begun = time.perf_counter()
     images_NHWC, labels_N = first_batch(config, plan, element[0].shape.as_list()[0])
     refuse_other_pixels(session, images_NHWC)
@@ -36,12 +36,13 @@ def preflight(session, step, element, config, plan, first):
     sets = f"{PAIRS} pairs of {', '.join(encoded)}" if encoded else "no verification set"
     logging.info(
         "checked in %.1f s: %d images of %d identities give different embeddings and a loss of "
-        "%.2f; training and evaluation see the same pixels; %s can be judged.",
+        "%.2f; training and evaluation see the same pixels; %s can be judged%s.",
         time.perf_counter() - begun,
         len(labels_N),
         len(set(labels_N.tolist())),
         loss,
         sets,
+        f"; memory needed is about {fits}" if fits else "",
     )
     if not first:
         explain_loss(loss, chance_loss(config, plan.identities, length), config, plan.identities)

@@ -26,6 +26,7 @@ from training.finetune import start_from
 from training.inputs import timed_next
 from training.loop import Stop, train_loop
 from training.members import refuse_strangers
+from training.memory import refuse_too_large
 from training.plan import data_identity, make_plan, refuse_mixed_runs, refuse_other_data
 from training.preflight import preflight
 from training.profile import Profile
@@ -82,6 +83,7 @@ def _train(config, plan, ranks, proto, dog):
         with tf.Session(target, config=proto) as session, Stop(ranks.host_count > 1) as stop:
             with dog.pause("starting"):
                 refuse_strangers(session, config, plan, step, ranks, first)
+                fits = refuse_too_large(session, step, config, ranks)
                 _initialise(session)
                 if prefix:
                     made.restore(session, prefix)
@@ -91,7 +93,7 @@ def _train(config, plan, ranks, proto, dog):
                 session.run(batches.initializer)
                 started.done("session")
                 if ranks.kind != "NPU":  # where each look would be compiled as a graph of its own
-                    preflight(session, step, element, config, plan, first)
+                    preflight(session, step, element, config, plan, first, fits)
                     started.done("checks")
             observers = [trace] + _hooks(config, plan, step, made, first, record, ranks, dog)
             observers.append(started)
