@@ -13,7 +13,7 @@ import time
 import uuid
 import zlib
 
-SIZE = 1024  # bytes of a file: rewritten in place, so that no reader on NFS keeps an old inode
+SIZE = 4096  # bytes of a file: rewritten in place, so that no reader on NFS keeps an old inode
 
 # What is seen of a host. life: of its process; step: last made; doing: see Heartbeat.say; met: of
 # the lives it has met; since: when this content was first read; read: when last; changes: how often
@@ -145,7 +145,7 @@ class Heartbeat:
 
 
 def _write(path, facts):
-    text = json.dumps(dict(facts, doing=facts["doing"][:100])).ljust(SIZE - 1) + "\n"
+    text = json.dumps(dict(facts, doing=facts["doing"][:500])).ljust(SIZE - 1) + "\n"
     with open(os.open(path, os.O_WRONLY | os.O_CREAT, 0o644), "wb") as stream:
         stream.write(text.encode("ascii"))
 

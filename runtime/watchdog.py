@@ -13,6 +13,7 @@ import threading
 import time
 
 from runtime.heartbeat import Heartbeat
+from runtime.script import USER_MISTAKE
 
 LOST = 75  # exit code: a host was lost; what started us may start us again
 PATIENCE = 10  # times the limit: for all hosts to come, the first step, a validation, a checkpoint
@@ -93,19 +94,31 @@ class Watchdog:
             late = time.monotonic() - self._fed
             self.beat.all_at_once = late > self.limit / 2 or self._error is not None
             if self.beat.rival:
-                self._leave(self.beat.two_of_one(self.beat.rival), code=2)
-            why = self._gone() or self._overdue(late)
+                self._leave(self.beat.two_of_one(self.beat.rival), code=USER_MISTAKE)
+            self._heed_last_words()
+            why = self._started_anew() or self._overdue(late)
             if why:
                 self._leave(why)
 
-    def _gone(self):
-        """The sentence about a host whose process is another now, or said that it fails."""
+    def _heed_last_words(self):
+        """Ends where a host said that it fails. Before the first step that is a mistake in what the
+        hosts were told, which this one may find too: it gets the time to say so itself, and no
+        restart would help."""
         for index, seen in sorted(self.beat.seen.items()):
-            if self.beat.met[index] != seen.life:
-                return f"host {self._name(index)} was started anew after step {self._step}"
-            if seen.doing.startswith("failed"):
-                return f"host {self._name(index)} has ended at step {seen.step}: {seen.doing}"
-        return None
+            if not seen.doing.startswith("failed"):
+                continue
+            name = f"host {self._name(index)} has ended"
+            if self._step:
+                self._leave(f"{name} at step {seen.step}: {seen.doing}")
+            elif time.monotonic() - seen.since > min(5.0, self.limit / 2):
+                self._leave(f"{name} before the first step: {seen.doing}", code=USER_MISTAKE)
+
+    def _started_anew(self):
+        """The sentence about a host whose process is another than the one we met."""
+        anew = [i for i, seen in sorted(self.beat.seen.items()) if seen.life != self.beat.met[i]]
+        if not anew:
+            return None
+        return f"host {self._name(anew[0])} was started anew after step {self._step}"
 
     def _overdue(self, late):
         """The sentence about whom a step waits for too long; None while it does not."""

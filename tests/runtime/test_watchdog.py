@@ -27,7 +27,7 @@ class Unavailable(Exception):
 def main(argv):
     index, limit, directory, then = int(argv[0]), float(argv[1]), argv[2], argv[3]
     with Watchdog(limit, {hosts!r}, index, directory) as dog:
-        for step in (1, 2, 3):
+        for step in (1, 2, 3)[: 0 if "BEFORE" in then else 3]:
             dog.feed(step)
         print("made 3 steps", flush=True)
         exec(then)
@@ -95,6 +95,16 @@ def test_a_host_that_fails_says_why_to_the_others(tmp_path):
     ]
     code, said = end_of(both[0])
     assert code == 75 and "host 1 (10.0.0.2:2222) has ended at step 3: failed: x" in said
+    assert end_of(both[1]) == (2, "error: x\n")
+
+
+def test_a_mistake_before_the_first_step_is_no_loss(tmp_path):
+    """Each host finds that the flags differ; the one that finds it later is not to be restarted."""
+    late = "time.sleep(60)  # BEFORE"
+    both = [host(0, tmp_path, late), host(1, tmp_path, "raise ValueError('x')  # BEFORE")]
+    code, said = end_of(both[0])
+    assert code == 2 and "host 1 (10.0.0.2:2222) has ended before the first step" in said
+    assert "restart" not in said
     assert end_of(both[1]) == (2, "error: x\n")
 
 
