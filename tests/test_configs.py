@@ -2,6 +2,7 @@
 
 import glob
 import os
+import re
 
 import pytest
 
@@ -29,7 +30,36 @@ def test_a_config_is_a_run_that_could_start(path):
 
 @pytest.mark.parametrize("path", PATHS, ids=os.path.basename)
 def test_a_config_opens_with_its_command(path):
-    with open(path, encoding="utf-8") as stream:
-        first = stream.readline()
+    first = head(path)[0]
     assert first.startswith("# python3 train_nets")
     assert f"--config configs/{os.path.basename(path)}" in first
+
+
+def head(path):
+    with open(path, encoding="utf-8") as stream:
+        return stream.readlines()[:12]
+
+
+@pytest.mark.parametrize("path", PATHS, ids=os.path.basename)
+def test_the_rate_of_a_config_changes_within_its_run(path):
+    """On as many images as its head says, at its own batch."""
+    said = re.search(r"([0-9,]+) images of", "".join(head(path)))
+    config = parse_flags(TrainConfig, ["--config", path])
+    if said is None or config.schedule not in ("piecewise", "multistep"):
+        return
+    images = int(said.group(1).replace(",", ""))
+    total = schedule.steps_of(config.epoch, images, config.batch_size, "ep", "epoch")
+    changes = schedule.boundaries(config.lr_steps, images, config.batch_size)
+    assert changes[-1] < total or "never left" in "".join(head(path)), (changes, total)
+
+
+@pytest.mark.parametrize("name, devices", [("8p", 8), ("32p", 32)])
+def test_a_config_for_many_devices_shares_its_batch_among_them(name, devices):
+    paths = [path for path in PATHS if path.endswith(f"_{name}.yaml")]
+    assert paths
+    for path in paths:
+        command, batch = head(path)[0], parse_flags(TrainConfig, ["--config", path]).batch_size
+        each = int(re.search(r"--num_devices (\d+)", command).group(1))
+        hosts = re.search(r"--worker_hosts (\S+)", command)
+        assert each * (len(hosts.group(1).split(",")) if hosts else 1) == devices
+        assert batch % devices == 0
