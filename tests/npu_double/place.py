@@ -6,6 +6,8 @@ import types
 
 import pytest
 
+from nets.build import BUILDERS
+from nets.layers import conv, dense, dropout, flatten, prelu
 from runtime import npu_host
 from runtime.tf1 import TF2
 
@@ -43,3 +45,14 @@ def npu(request, monkeypatch, cards):
     sessions.leave()
     for name in [name for name in sys.modules if name.split(".")[0] == "npu_bridge"]:
         del sys.modules[name]
+
+
+@pytest.fixture
+def tiny_net(monkeypatch):
+    """In the place of VGG: one convolution and one dense layer, for what is about all the rest."""
+
+    def build(pixels_NHWC, spec, rules, share, seed=None, wrap_unit=None):
+        x = prelu(conv(pixels_NHWC, 4, 3, 4, rules, "conv1"), rules, "prelu0")
+        return dense(flatten(dropout(x, share, rules, seed)), spec.embedding_size, rules, "fc1")
+
+    monkeypatch.setitem(BUILDERS, "vgg", build)

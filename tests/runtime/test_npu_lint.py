@@ -6,10 +6,10 @@ from losses.face_losses import LOSSES
 from runtime import npu_lint
 from runtime.flags import build
 from runtime.tf1 import TF2
-from tests.npu_double.place import cards, npu  # noqa: F401
+from tests.npu_double.place import cards, npu, tiny_net  # noqa: F401
 
 pytestmark = pytest.mark.skipif(TF2, reason="the adapter is for TensorFlow 1.15")
-SMALL = dict(lineage="insightface_tf_vgg")  # the quickest to build: for what stands before the head
+SMALL = dict(lineage="insightface_tf_vgg")  # whose place the tiny net takes
 
 
 def faults(case, **config):
@@ -25,7 +25,7 @@ def test_the_nets_hold_nothing_unknown(npu, depth, block, lineage):  # noqa: F81
 
 
 @pytest.mark.parametrize("loss", sorted(LOSSES))
-def test_every_loss_on_eight_cards_and_a_sample_holds_nothing_unknown(npu, loss):  # noqa: F811
+def test_every_loss_on_eight_cards_and_a_sample_holds_nothing_unknown(npu, tiny_net, loss):  # noqa: F811
     case = dict(net_depth=16, block="ir", loss=loss, cards=8, sample_rate=0.5)
     assert faults(case, **SMALL) == []
 
@@ -40,11 +40,11 @@ def test_every_loss_on_eight_cards_and_a_sample_holds_nothing_unknown(npu, loss)
         dict(optimizer="nesterov", clip_norm=1.0, schedule="cosine", freeze_backbone="5step"),
     ],
 )
-def test_what_else_changes_the_graph_adds_nothing_unknown(npu, case):  # noqa: F811
+def test_what_else_changes_the_graph_adds_nothing_unknown(npu, tiny_net, case):  # noqa: F811
     assert faults(dict(net_depth=16, loss="arcface", **case), **SMALL) == []
 
 
-def test_the_command_names_what_it_finds(npu, monkeypatch, capsys):  # noqa: F811
+def test_the_command_names_what_it_finds(npu, tiny_net, monkeypatch, capsys):  # noqa: F811
     words = ["--lineage", "insightface_tf_vgg", "--net_depth", "16", "--block", "ir"]
     assert npu_lint.main(words) == 0
     assert "operations of" in capsys.readouterr().out

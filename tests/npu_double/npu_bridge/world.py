@@ -126,6 +126,11 @@ def rank(number):
     _here.rank = number
     try:
         yield world().ranks[number]
+    except BaseException as error:  # nobody need wait for it
+        with world().changed:
+            world().broken = world().broken or f"rank {number} ended: {error}"
+            world().changed.notify_all()
+        raise
     finally:
         _here.rank = before
 
