@@ -56,7 +56,10 @@ def build_step(config, plan, batches, beside=None, ranks=ONE):
     before = [tf.group(*ops) for ops in zip(*(tower.before for tower in towers))]
     plain_BD = _gathered(ranks, talks, towers, "plain_bD")
     mirrored_BD = _gathered(ranks, talks, towers, "mirrored_bD")
-    copies = _on_each(ranks, talks, towers, [], lambda talk, tower: replicate(talk, copied(tower)))
+    shared = [global_step] if ranks.kind == "NPU" else []  # of a process; there each rank is one
+    copies = _on_each(
+        ranks, talks, towers, [], lambda talk, tower: replicate(talk, copied(tower) + shared)
+    )
     prints = _on_each(ranks, talks, towers, [], _fingerprint)
     members = [(talk, ranks.device(talk.rank)) for talk in talks]
     comparison, agreement = Comparison(members), Agreement(members)
