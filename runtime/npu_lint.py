@@ -68,7 +68,8 @@ def main(argv=None):
 
 def cases(config):
     names = ("net_depth", "block", "loss", "sample_rate", "cards", "optimizer")
-    for values in itertools.product(*(getattr(config, name) for name in names)):
+    nets = (config.net_depth, config.block, config.loss, config.sample_rate)
+    for values in itertools.product(*nets, config.cards, config.optimizer):
         yield dict(zip(names, values))
 
 
