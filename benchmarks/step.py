@@ -1,10 +1,13 @@
-"""A training step, beside the same step in PyTorch, in one run on the same cores.
+"""A training step beside the same step elsewhere, in one run on the same cores.
 
-python benchmarks/step.py [--net_depth 50] [--batch_size 16] [--steps 6] [--precision fp32]
+python benchmarks/step.py [--against original|pytorch|nothing|parts] [--net_depth 50]
+    [--batch_size 16] [--steps 6] [--precision fp32]
 
-The net is arcface_torch's IR net at 112 x 112 with ArcFace over 10,000 identities and SGD with
-momentum and decay; images lie in memory, so that nothing but the step is timed. Prints images a
-second of each, and the ratio. Without PyTorch it prints ours alone.
+At 112 x 112, with ArcFace over 10,000 identities and SGD with momentum and decay; images lie in
+memory, so that nothing but the step is timed. pytorch: arcface_torch's iresnet, written in PyTorch.
+original: InsightFace_TF's net in its own operations (benchmarks/original_step.py), on the same
+TensorFlow. Ours is each time that same net. Each has a process of its own, one after the other, and
+the ratio is of their median steps. parts: how a traced step divides among net, head and the rest.
 """
 
 import os
@@ -13,8 +16,10 @@ import sys
 if __package__ in (None, ""):  # run as a file: imports start at the repository's root
     sys.path[0] = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
 
+import collections  # noqa: E402
 import dataclasses  # noqa: E402
 import multiprocessing  # noqa: E402
+import re  # noqa: E402
 import statistics  # noqa: E402
 import time  # noqa: E402
 
@@ -33,6 +38,7 @@ class StepConfig:
     batch_size: int = flag(16, "images a step", low=2)
     steps: int = flag(6, "steps that are timed", low=1)
     precision: str = flag("fp32", "of ours:", choices=("fp32", "bf16", "fp16"))
+    against: str = flag("pytorch", "the peer:", choices=("pytorch", "original", "nothing", "parts"))
 
 
 def batch(size):
@@ -52,37 +58,123 @@ def timed(step, steps):
 
 
 def ours(config, answer):
-    """The step as training builds it."""
-    from losses.class_centres import class_centres_loss
-    from nets.build import embeddings
-    from nets.lineages import NetSpec
+    """The step as training builds and makes it."""
     from runtime.tf1 import VERSION, tf
-    from training.gradients import backbone_and_head, bound
-    from training.optimizer import apply_gradients
-    from training.step import COMPUTE
+    from training.loop import make_step
+
+    with tf.Graph().as_default(), tf.Session() as session:
+        step = built(config, tf)
+        session.run([tf.global_variables_initializer(), tf.local_variables_initializer()])
+        wanted = ("inference_loss", "no_numbers", "learning_rate")  # each step's, as Guard has it
+        seconds = timed(lambda: make_step(session, step, wanted), config.steps)
+    answer.put((f"TensorFlow {VERSION}", seconds))
+
+
+def built(config, tf):
+    """training.step.Step of a run on images that lie in memory."""
+    from runtime.flags import build
+    from training.config import TrainConfig
+    from training.plan import Plan
+    from training.step import build_step
+
+    images, labels = batch(config.batch_size)
+    training = build(
+        TrainConfig,
+        dict(
+            tfrecords_file_path="",
+            lineage="insightface_tf" if config.against == "original" else "arcface_torch",
+            net_depth=config.net_depth,
+            embedding_size=EMBEDDING,
+            batch_size=config.batch_size,
+            precision=config.precision,
+            lr=RATE,
+            momentum=MOMENTUM,
+            weight_decay=DECAY,
+            schedule="constant",
+            eval_batch_size=1,
+        ),
+    )
+    plan = Plan(
+        spec=training.net_spec(),
+        manifest=None,
+        identities=IDENTITIES,
+        sets={},
+        total_steps=1000,
+        ckpt_steps=1000,
+        validate_steps=1000,
+        summary_steps=1000,
+        info_steps=1000,
+        peak_rate=RATE,
+        warmup_steps=0,
+        rate_changes=[],
+        rate_factors=[],
+        frozen_steps=0,
+    )
+    images = tf.Variable(images, trainable=False).value()
+    return build_step(training, plan, [(images, tf.constant(labels))])
+
+
+def parts(config, answer):
+    """(name, {part: share of the time that a step's operations take}), from a trace."""
+    from runtime.tf1 import VERSION, tf
+
+    with tf.Graph().as_default(), tf.Session() as session:
+        step = built(config, tf)
+        session.run([tf.global_variables_initializer(), tf.local_variables_initializer()])
+        for _ in range(2):
+            session.run(step.train)
+        traced = tf.RunMetadata()
+        options = tf.RunOptions(trace_level=tf.RunOptions.FULL_TRACE)
+        session.run(step.train, options=options, run_metadata=traced)
+    times = collections.Counter()
+    for device in traced.step_stats.dev_stats:
+        for node in device.node_stats:
+            times[part_of(node.node_name)] += node.op_end_rel_micros
+    total = sum(times.values())
+    answer.put((f"TensorFlow {VERSION}", {part: times[part] / total for part in sorted(times)}))
+
+
+def part_of(name):
+    """Whose an operation is, by its name: the net's lie in its scope, and so do their gradients;
+    the update is a branch of a condition, where the class centres' part is a loop over blocks."""
+    if "resnet_v1_" in name and "Momentum" not in name:
+        return "net"
+    if re.match(r"cond(_\d+)?/", name) and "while" not in name:
+        return "update"
+    if name.startswith(("L2Loss", "Assign")):
+        return "update"  # the look at the gradients before it, and the moving statistics
+    return "head and others"
+
+
+def original(config, answer):
+    """The same step in InsightFace_TF's own operations."""
+    from benchmarks.original_step import train_op
+    from runtime.tf1 import VERSION, tf
 
     images, labels = batch(config.batch_size)
     with tf.Graph().as_default(), tf.Session() as session:
-        spec = NetSpec("arcface_torch", config.net_depth, embedding_size=EMBEDDING)
-        embedded_ND = embeddings(
+        train = train_op(
             tf.Variable(images, trainable=False).value(),
-            spec,
-            training=True,
-            compute_dtype=COMPUTE[config.precision],
+            tf.constant(labels),
+            config.net_depth,
+            EMBEDDING,
+            IDENTITIES,
+            RATE,
+            MOMENTUM,
+            DECAY,
         )
-        head = class_centres_loss(embedded_ND, tf.constant(labels), IDENTITIES)
-        pairs = bound(*backbone_and_head(head.loss, embedded_ND, tf.trainable_variables())).pairs
-        moved = apply_gradients(pairs, RATE, momentum=MOMENTUM, weight_decay=DECAY)
-        with tf.control_dependencies([moved] + tf.get_collection(tf.GraphKeys.UPDATE_OPS)):
-            train = tf.no_op()
         session.run(tf.global_variables_initializer())
-        answer.put((f"TensorFlow {VERSION}", timed(lambda: session.run(train), config.steps)))
+        seconds = timed(lambda: session.run(train), config.steps)
+    answer.put((f"the original's graph on TensorFlow {VERSION}", seconds))
 
 
 def peer(config, answer):
     """PyTorch's iresnet with a normalised head, ArcFace in the published arithmetic, and SGD."""
-    import torch
-
+    try:
+        import torch
+    except ImportError:
+        answer.put(None)
+        return
     from nets.lineages import LINEAGES
     from tests.nets.torch_nets import IResNet
 
@@ -115,21 +207,24 @@ def in_a_process(work, config):
     process.start()
     found = answer.get()
     process.join()
+    if found is None:
+        raise ValueError("PyTorch is not installed here; pass --against original, or nothing.")
     return found
 
 
 def main(argv=None):
     config = parse_flags(StepConfig, argv, __doc__)
     print(f"r{config.net_depth}, batch {config.batch_size}, {os.cpu_count()} cores")
+    if config.against == "parts":
+        name, shares = in_a_process(parts, config)
+        print(f"{name}: " + ", ".join(f"{part} {share:.1%}" for part, share in shares.items()))
+        return
     name, seconds = in_a_process(ours, config)
     rate = config.batch_size / seconds
     print(f"{name}, {config.precision}: {seconds:.3f} s, {rate:.2f} images/s")
-    try:
-        import torch  # noqa: F401
-    except ImportError:
-        print("PyTorch is not installed here, so there is nothing to compare with.")
+    if config.against == "nothing":
         return
-    name, peers = in_a_process(peer, config)
+    name, peers = in_a_process(original if config.against == "original" else peer, config)
     print(f"{name}, fp32: {peers:.3f} s, {config.batch_size / peers:.2f} images/s")
     print(f"ratio: {peers / seconds:.2f}")
 

@@ -1,6 +1,7 @@
-"""A strided 1 x 1 convolution, whose filter gradient TensorFlow 2.21 computes past its buffer."""
+"""Convolutions whose gradients are not left to TensorFlow: it is wrong in one, slow in another."""
 
 import numpy as np
+import pytest
 
 from nets.layers import convolve
 from runtime.tf1 import tf
@@ -28,3 +29,17 @@ def test_a_strided_1x1_subsamples_first_and_its_filter_gradient_is_right():
         rtol=1e-4,
         atol=1e-4,
     )
+
+
+@pytest.mark.parametrize("size, channels", [(1, 5), (3, 4)])
+def test_gradients_of_a_same_convolution_are_tensorflows_own(size, channels):
+    """Where the input's is computed by a convolution, too."""
+    noise = np.random.RandomState(0)
+    x, k = noise.randn(2, 6, 7, channels), noise.randn(size, size, channels, 3)
+    with tf.Graph().as_default(), tf.Session() as session:
+        x, kernel = tf.constant(x, tf.float32), tf.constant(k, tf.float32)
+        plain = tf.nn.conv2d(x, kernel, [1, 1, 1, 1], padding="SAME")
+        ours = convolve(x, kernel, stride=1, pad=(size - 1) // 2, training=True)
+        expected, found = session.run([tf.gradients(y * y, [x, kernel]) for y in (plain, ours)])
+    for own, other in zip(found, expected):
+        np.testing.assert_allclose(own, other, rtol=1e-4, atol=1e-4)
