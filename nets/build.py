@@ -21,6 +21,7 @@ def embeddings(
     dropout=None,
     compute_dtype=tf.float32,
     mean_over_ranks=None,
+    ranks=1,
     dropout_seed=None,
     wrap_unit=None,
 ):
@@ -28,8 +29,8 @@ def embeddings(
 
     dropout: the share dropped, default the lineage's. compute_dtype: of convolutions. When
     training, batch norms add their updates to tf.GraphKeys.UPDATE_OPS, which the caller must run;
-    mean_over_ranks makes their statistics those of all ranks. wrap_unit: see resnet_e_ir."""
-    rules = Rules(spec.row, training, compute_dtype, mean_over_ranks)
+    mean_over_ranks makes their statistics those of all `ranks`. wrap_unit: see resnet_e_ir."""
+    rules = Rules(spec.row, training, compute_dtype, mean_over_ranks, ranks)
     share = spec.row.dropout if dropout is None else dropout
     pixels_NHWC = scale_pixels(images_NHWC, spec)
     build = BUILDERS[spec.row.family]

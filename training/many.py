@@ -1,11 +1,27 @@
-"""What train_nets_mgpu.py does: reckon, supervise, or train on all ranks."""
+"""What train_nets_mgpu.py does: reckon, start processes and watch them, or train on all ranks."""
 
 import os
 
+from runtime.hosts import find_hosts
+from training.launcher import supervise, this_host, this_server
 from training.members import find_ranks
 from training.train import train
 
 
 def train_many(config):
     """Does what a ManyConfig asks for; returns this process's exit code."""
+    children = _children(config, os.environ)
+    if children:
+        return supervise(children, config.max_restarts if config.supervise else 0)
     return train(config, find_ranks(config, os.environ))
+
+
+def _children(config, environ):
+    """The processes that this one starts and watches; none if it is one of them, or needs none."""
+    if config.device == "npu" and "RANK_ID" not in environ and (config.num_devices or 1) > 1:
+        return this_server(config.num_devices, environ, config.directory("logs"))
+    if not config.supervise:
+        return []
+    hosts = find_hosts(config.worker_hosts, config.task_index, environ)
+    shared = config.output_path if hosts.addresses else None
+    return this_host(None, shared, hosts.index, config.collective_timeout)

@@ -108,6 +108,7 @@ def _embed(config, spec, collectives, images_nHWC, turn):
             dropout=config.dropout,
             compute_dtype=COMPUTE[config.precision],
             mean_over_ranks=collectives.mean if config.sync_batch_norm else None,
+            ranks=collectives.size if config.sync_batch_norm else 1,
             dropout_seed=tf.stack([seed, tf.cast(turn, tf.int32)]),
             wrap_unit=recomputed if config.recompute else None,
         )
