@@ -8,7 +8,7 @@ import zlib
 from data.manifest import read_manifest
 from evaluation.pairs import find_sets
 from losses.face_losses import find_loss
-from losses.sampling import drawn_count
+from losses.sampling import drawn_groups
 from runtime.ranks import ONE
 from training import schedule
 from training.checkpoint import steps_in
@@ -26,7 +26,7 @@ def make_plan(config, ranks=ONE):
     find_loss(config.loss, config.margin, config.scale)
     manifest = read_manifest(config.tfrecords_file_path)
     identities = _identities(config, manifest)
-    drawn_count(identities, config.sample_rate, config.batch_size // config.accumulate)
+    _check_draw(config, identities, ranks)
     _check_parts(config, ranks)
     _check_image_size(config, manifest)
     sets = _sets(config)
@@ -82,6 +82,11 @@ def _identities(config, manifest):
             f"{manifest.identities} or leave it out."
         )
     return config.num_output
+
+
+def _check_draw(config, identities, ranks):
+    images, groups = config.batch_size // config.accumulate, config.draw_groups or ranks.size
+    drawn_groups(identities, config.sample_rate, images, groups, 0, ranks.size)
 
 
 def _check_parts(config, ranks):
