@@ -92,6 +92,9 @@ def class_centres_loss(
     embeddings_ND = tf.cast(embeddings_ND, tf.float32)
     embeddings_ND = _finite(embeddings_ND) if check else embeddings_ND
     labels_N = _in_range(tf.cast(labels_N, tf.int64), identities)
+    if drawn is None:
+        every = (identities, sample_rate, images, draw_groups or parts.count)
+        labels_N = sampling.fitting(labels_N, sampling.drawn_groups(*every))
     has_N = labels_N >= 0
     labels_N = local_labels(labels_N, first, count)
     centres = weight(

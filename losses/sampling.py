@@ -17,6 +17,7 @@ from losses.slices import slice_of
 from runtime.tf1 import tf
 
 ROUNDS = 4  # of the Feistel network; two leave stripes, four pass the pair test of the tests
+SHARES, FEW = 4, 32  # how much more than its part of a batch a group must be able to hold
 APART = 0x3C6EF35F  # between the keys of two groups: far, so that no other seed's are theirs
 
 # Identities that draw together: the group's number among all, its first identity (counted from the
@@ -24,9 +25,11 @@ APART = 0x3C6EF35F  # between the keys of two groups: far, so that no other seed
 Group = collections.namedtuple("Group", "number first identities count")
 
 
-def drawn_groups(identities, sample_rate, batch_size, draw_groups=1, index=0, count=1):
+def drawn_groups(identities, sample_rate, batch_size, draw_groups=1, index=0, count=1, whole=False):
     """The groups of part `index` of `count`: [Group]; or a ValueError if a group may have to hold
-    more of a batch's identities than it draws. batch_size: images of all ranks together."""
+    more of a batch's identities than it draws. batch_size: images of all ranks together.
+    A group gets 1 / draw_groups of a batch's images, more or less: it must hold SHARES times that
+    and a few, or with `whole` all of them; see fitting."""
     if draw_groups < 1 or draw_groups % count:
         raise ValueError(
             f"--draw_groups {draw_groups} cannot be shared among {count} ranks: it must be a "
@@ -39,10 +42,11 @@ def drawn_groups(identities, sample_rate, batch_size, draw_groups=1, index=0, co
         )
     own = draw_groups // count
     part_first, _ = slice_of(identities, index, count)
+    held = batch_size if whole else min(batch_size, -(-SHARES * batch_size // draw_groups) + FEW)
     groups = []
     for number in range(draw_groups):
         first, size = slice_of(identities, number, draw_groups)
-        drawn = drawn_count(size, sample_rate, batch_size, draw_groups)
+        drawn = drawn_count(size, sample_rate, held, draw_groups)
         if index * own <= number < (index + 1) * own:
             groups.append(Group(number, first - part_first, size, drawn))
     return groups
@@ -60,11 +64,31 @@ def drawn_count(identities, sample_rate, batch_size, draw_groups=1):
     if count < needed:
         of = f" of each of {draw_groups} groups of identities" if draw_groups > 1 else " identities"
         raise ValueError(
-            f"--sample_rate {sample_rate} draws {count} of {identities}{of}, and a batch of "
-            f"{batch_size} may hold {needed}; pass --sample_rate "
+            f"--sample_rate {sample_rate} draws {count} of {identities}{of}, and a batch may "
+            f"hold {needed} of them; pass --sample_rate "
             f"{math.ceil(1e6 * needed / identities) / 1e6:g} or more."
         )
     return count
+
+
+def fitting(labels_N, groups):
+    """int64 labels_N in [0, identities) or -1 -> the same, but -1 for the images whose identities
+    are more of one group than it draws; they then have no loss in this step. groups: all there are.
+    Of 4096 images and 32 groups, one gets 128 on average and may get 544: with labels by chance it
+    is never more. Every rank finds the same, for it sees all labels."""
+    most = min(group.count for group in groups)
+    if all(min(group.identities, labels_N.shape.as_list()[0]) <= most for group in groups):
+        return labels_N
+    firsts = np.array([group.first for group in groups], np.int64)
+    with tf.name_scope("fitting"), tf.device("/cpu:0"):
+        labels_U, unique_N = tf.unique(labels_N)
+        group_U = tf.searchsorted(firsts, labels_U, side="right", out_type=tf.int64) - 1
+        order_U = tf.argsort(group_U, stable=True)  # a group's together, the label -1 before all
+        sorted_U = tf.gather(group_U, order_U)
+        place_U = tf.range(tf.size(sorted_U)) - tf.searchsorted(sorted_U, sorted_U)
+        fits_U = tf.gather(place_U < most, tf.argsort(order_U))
+        labels_U = tf.where(fits_U, labels_U, -tf.ones_like(labels_U))
+        return tf.reshape(tf.gather(labels_U, unique_N), labels_N.shape)
 
 
 def draw(labels_N, groups, seed, step):

@@ -27,6 +27,9 @@ FREE_ON_RESUME = {
     "max_restarts",
     "plan",
     "hosts",
+    "bandwidth",
+    "images_per_second",
+    "device_memory",
     "resume",
     "output_path",
     "summary_path",
@@ -266,6 +269,9 @@ class TrainConfig(NpuFlags):
 class ManyConfig(TrainConfig):
     """What a run on several devices is told besides."""
 
+    tfrecords_file_path: Optional[str] = flag(
+        None, "directory of *.tfrecords shards; --plan with --num_output needs none", "data"
+    )
     num_devices: Optional[int] = flag(
         None, "devices of this host (default: all that TensorFlow sees)", "ranks", low=1
     )
@@ -300,6 +306,15 @@ class ManyConfig(TrainConfig):
         False, "print what each rank needs, and what travels, and do not train", "ranks"
     )
     hosts: int = flag(1, "how many hosts --plan reckons with", "ranks", low=1)
+    bandwidth: Optional[float] = flag(
+        None, "Gbit/s between ranks, for the step's time in --plan", "ranks", above=0.0
+    )
+    images_per_second: Optional[float] = flag(
+        None, "of one device by itself, for the step's time in --plan", "ranks", above=0.0
+    )
+    device_memory: Optional[float] = flag(
+        None, "GiB of a device, for --plan to say whether it is enough", "ranks", above=0.0
+    )
 
 
 def refuse_changes(config, saved, checkpoint):

@@ -5,11 +5,19 @@ import os
 from runtime.hosts import find_hosts
 from training.launcher import supervise, this_host, this_server
 from training.members import find_ranks
+from training.plan_table import print_plan
 from training.train import train
 
 
 def train_many(config):
     """Does what a ManyConfig asks for; returns this process's exit code."""
+    if config.tfrecords_file_path is None and not (config.plan and config.num_output):
+        raise ValueError(
+            "--tfrecords_file_path is missing: name the directory of shards that "
+            "data/mx2tfrecords.py wrote."
+        )
+    if config.plan:
+        return print_plan(config)
     children = _children(config, os.environ)
     if children:
         return supervise(children, config.max_restarts if config.supervise else 0)

@@ -67,16 +67,16 @@ def _title(config, identities, per_host, hosts):
 
 def _memory(title, uses):
     rows = list(uses.items()) + [("in all", sum(uses.values()))]
-    return ["", f"{title:36}{'GiB':>9}"] + [f"  {use:34}{size / GIB:9.3f}" for use, size in rows]
+    return ["", f"{title:40}{'GiB':>9}"] + [f"  {use:38}{size / GIB:9.3f}" for use, size in rows]
 
 
 def _traffic(exchanges):
-    lines = ["", f"{'a rank says in a step':36}{'calls':>9}{'MiB':>10}{'MiB sent':>10}"]
+    lines = ["", f"{'a rank says in a step':40}{'calls':>9}{'MiB':>10}{'MiB sent':>10}"]
     for one in exchanges:
         what = f"{one.what} ({one.op})"
-        lines.append(f"  {what:34}{one.calls:9}{one.payload / MIB:10.3f}{one.sent / MIB:10.3f}")
+        lines.append(f"  {what:38}{one.calls:9}{one.payload / MIB:10.3f}{one.sent / MIB:10.3f}")
     total = sum(one.sent for one in exchanges)
-    return lines + [f"  {'in all':34}{sum(one.calls for one in exchanges):9}{total / MIB:20.3f}"]
+    return lines + [f"  {'in all':38}{sum(one.calls for one in exchanges):9}{total / MIB:20.3f}"]
 
 
 def _time(config, exchanges, size, images_per_second, bandwidth):
@@ -89,10 +89,10 @@ def _time(config, exchanges, size, images_per_second, bandwidth):
     found = step_seconds(exchanges, size, images, images_per_second, (bandwidth or 1.0) * 1e9 / 8)
     names = ("a rank alone", "nothing travels beside", "gradients travel beside")
     times = (images / images_per_second,) + found
-    lines = ["", f"{'time of a step':36}{'seconds':>9}{'images/s':>12}{'of alone':>9}"]
+    lines = ["", f"{'time of a step':40}{'seconds':>9}{'images/s':>12}{'of alone':>9}"]
     for name, seconds in zip(names, times if size > 1 else times[:1]):
         rate, share = config.batch_size / seconds, times[0] / seconds
-        lines.append(f"  {name:34}{seconds:9.4f}{rate:12,.0f}{share:9.0%}")
+        lines.append(f"  {name:38}{seconds:9.4f}{rate:12,.0f}{share:9.0%}")
     return lines
 
 

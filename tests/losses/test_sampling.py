@@ -115,7 +115,7 @@ def test_more_groups_than_identities_are_refused():
 
 
 def test_a_group_that_may_not_hold_the_batch_is_refused_with_the_rate_that_does():
-    said = "draws 25 of 250 of each of 4 groups of identities, and a batch of 32 may hold 32"
+    said = "draws 25 of 250 of each of 4 groups of identities, and a batch may hold 32 of them"
     with pytest.raises(ValueError, match=said + "; pass --sample_rate 0.128 or more"):
         sampling.drawn_groups(1000, 0.1, 32, draw_groups=4)
     assert [group.count for group in sampling.drawn_groups(1000, 0.128, 32, 4)] == [32] * 4
@@ -163,3 +163,30 @@ def test_draw_gives_the_same_in_the_input_pipeline():
             wanted, given = session.run([drawn, mapped], dict(zip((labels_N, step), fed)))
             for one, other in zip(given, wanted):
                 np.testing.assert_array_equal(one, other)
+
+
+def test_images_of_a_group_that_is_full_have_no_loss():
+    """Two groups of 50 identities draw 5 each: of the first one's eight, in the order in which they
+    come, five stay, each with all its images."""
+    groups = [sampling.Group(0, 0, 50, 5), sampling.Group(1, 50, 50, 5)]
+    labels = [3, 60, 7, 3, -1, 49, 0, 12, 60, 8, 99, 9, 7]
+    with tf.Graph().as_default(), tf.Session() as session:
+        kept = session.run(sampling.fitting(tf.constant(labels, tf.int64), groups))
+    assert list(kept) == [3, 60, 7, 3, -1, 49, 0, 12, 60, -1, 99, -1, 7]
+
+
+def test_a_batch_that_fits_any_group_costs_nothing():
+    with tf.Graph().as_default() as graph:
+        labels_N = tf.constant([1, 2, 3], tf.int64)
+        kept_N = sampling.fitting(labels_N, [sampling.Group(0, 0, 50, 5)])
+        assert kept_N is labels_N and len(graph.get_operations()) == 1
+
+
+def test_a_group_must_hold_its_part_of_a_batch_and_some_more():
+    """The recipe of Glint360K on 32 devices: 11,257 identities a group, 128 images of 4096."""
+    groups = sampling.drawn_groups(360232, 0.1, 4096, 32, 0, 32)
+    assert [group.count for group in groups] == [1126]
+    with pytest.raises(ValueError, match="may hold 4096"):
+        sampling.drawn_groups(360232, 0.1, 4096, 32, 0, 32, whole=True)
+    with pytest.raises(ValueError, match="may hold 544"):
+        sampling.drawn_groups(360232, 0.04, 4096, 32, 0, 32)
