@@ -9,7 +9,7 @@ import logging
 import os
 
 from data.pipeline import training_labels
-from losses.sampling import draw, drawn_groups
+from losses.sampling import draw, drawn_groups, fitting
 from losses.slices import local_labels, slice_of
 from runtime.npu_options import TYPED
 from runtime.tf1 import tf
@@ -103,21 +103,17 @@ def with_draws(dataset, config, plan, first, ranks):
     beside the decoding. The slice's draw depends on the labels of all cards; those of the others
     are read from the records again.
     first: the steps before this dataset's first batch."""
-    groups = drawn_groups(
-        plan.identities,
-        config.sample_rate,
-        config.batch_size,
-        config.draw_groups or ranks.size,
-        ranks.host,
-        ranks.size,
-    )
+    split = config.draw_groups or ranks.size
+    said = (plan.identities, config.sample_rate, config.batch_size, split)
+    every, groups = drawn_groups(*said), drawn_groups(*said, ranks.host, ranks.size)
     start, count = slice_of(plan.identities, ranks.host, ranks.size)
     everyone = [_labels(config, first, ranks, rank) for rank in range(ranks.size)]
 
     def draw_too(number, batch, labels):
-        own = local_labels(tf.concat(labels, axis=0), start, count)
-        drawn = draw(own, groups, config.seed, first + number)
-        return tuple(batch) + tuple(tf.cast(part, tf.int32) for part in drawn)
+        fitted_N = fitting(tf.concat(labels, axis=0), every)
+        drawn = draw(local_labels(fitted_N, start, count), groups, config.seed, first + number)
+        own_n = tf.split(fitted_N, ranks.size)[ranks.host]
+        return (batch[0], own_n) + tuple(tf.cast(part, tf.int32) for part in drawn)
 
     if ranks.size == 1:
         return dataset.enumerate().map(lambda number, batch: draw_too(number, batch, [batch[1]]))

@@ -2,6 +2,7 @@
 
 import os
 import sys
+import tempfile
 import types
 
 import pytest
@@ -23,6 +24,8 @@ def cards(monkeypatch, tmp_path):
     for name in ["davinci_manager"] + [f"davinci{card}" for card in range(8)]:
         (nodes / name).touch()
     monkeypatch.setenv(npu_host.NODES, str(nodes))
+    monkeypatch.setenv("TMPDIR", str(tmp_path))  # where a card's lock is: another test has its own
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
     for name in SAID:
         monkeypatch.delenv(name, raising=False)
     yield nodes
