@@ -2,6 +2,7 @@
 
 import json
 import os
+import subprocess
 import sys
 import threading
 
@@ -12,7 +13,6 @@ import eval_ckpt_file
 import train_nets
 from runtime import tf1
 from runtime.flags import build
-from runtime.rank_table import make_cards, write_table
 from runtime.ranks import ONE, Ranks
 from runtime.session import session_config
 from runtime.tf1 import TF2, tf
@@ -21,7 +21,6 @@ from tests.npu_double.place import HERE, cards, npu, tiny_net  # noqa: F401
 from tests.test_end_to_end import ROOT, flags, last_checkpoint, numbers_of, values_of
 from training import ascend
 from training.config import ManyConfig
-from training.launcher import npu_cards, supervise
 from training.plan import make_plan
 from training.step import build_step
 
@@ -217,17 +216,17 @@ def test_a_step_of_eight_cards_is_the_step_of_a_cpu(npu, tiny_net, small, tmp_pa
 
 
 @pytest.mark.skipif(TF2, reason="the adapter is for TensorFlow 1.15")
-def test_two_cards_train_as_two_processes(cards, small, tmp_path):  # noqa: F811
-    """With a sample of classes: of each card's slice, by the labels of both."""
-    table, world, logs = (str(tmp_path / name) for name in ("table.json", "world", "logs"))
-    os.mkdir(world)
-    os.mkdir(logs)
-    write_table(table, make_cards(["10.0.0.1"], range(2), ["192.168.1.1", "192.168.1.2"]))
+def test_one_command_trains_on_two_cards(cards, small, tmp_path):  # noqa: F811
+    """Two processes, with a sample of classes: of each card's slice, by the labels of both."""
+    world, conf = tmp_path / "world", tmp_path / "hccn.conf"
+    world.mkdir()
+    conf.write_text("address_0=192.168.1.1\naddress_1=192.168.1.2\n")
     path = os.pathsep.join([ROOT, HERE])
-    environ = dict(os.environ, NPU_DOUBLE_WORLD=world, PYTHONPATH=path)
-    script = os.path.join(ROOT, "train_nets_mgpu.py")
-    words = [sys.executable, script] + npu_flags(small, tmp_path, *QUICK, "--device", "npu")
-    assert supervise(npu_cards(words, (0, 1), 0, 2, table, environ, logs), 0) == 0
+    environ = dict(os.environ, NPU_DOUBLE_WORLD=str(world), PYTHONPATH=path, HCCN_CONF=str(conf))
+    words = [sys.executable, os.path.join(ROOT, "train_nets_mgpu.py"), "--num_devices", "2"]
+    words += npu_flags(small, tmp_path, *QUICK, "--device", "npu")
+    done = subprocess.run(words, env=environ, stderr=subprocess.PIPE, cwd=str(tmp_path))
+    assert done.returncode == 0, done.stderr.decode()[-3000:]
     found = [line["loss"] for line in numbers_of(tmp_path) if line["kind"] == "train"]
     assert len(found) == STEPS and np.isfinite(found).all()
     centres = values_of(last_checkpoint(tmp_path, STEPS))["class_centres"]
