@@ -42,7 +42,7 @@ class Ranks:
 
     @property
     def home(self):
-        """The device of what belongs to no rank, such as the input; None leaves it to TensorFlow."""
+        """The device of what belongs to no rank, as the input; None leaves it to TensorFlow."""
         return f"/job:worker/replica:0/task:{self.host}/device:CPU:0" if self.hosts else None
 
     def device(self, rank):

@@ -108,17 +108,26 @@ def _state(name, dtype, start):
 
 def recomputed(unit):
     """A unit whose activations are not kept, but made again for its gradient (--recompute). The
-    updates of moving statistics that the second making adds are dropped: one a step is enough."""
-    made, scope = [], tf.get_variable_scope()  # 1.15 makes the second time in the outermost scope
+    updates of moving statistics that the second making adds are dropped: one a step is enough.
+    tf.recompute_grad would do, but TensorFlow 2.21's in a graph keeps every activation."""
+    scope = tf.get_variable_scope()  # a gradient is built in the outermost one
 
-    def body(x_NHWC):
-        updates = tf.get_collection_ref(tf.GraphKeys.UPDATE_OPS)
-        before = len(updates)
+    def make(x_NHWC):
         with tf.variable_scope(scope, reuse=tf.AUTO_REUSE, auxiliary_name_scope=False):
-            y_NHWC = unit(x_NHWC)
-        if made:
-            del updates[before:]
-        made.append(True)
-        return y_NHWC
+            return unit(x_NHWC)
 
-    return tf.recompute_grad(body)
+    @tf.custom_gradient
+    def body(x_NHWC):
+        def gradient(slope_NHWC, variables=()):
+            updates = tf.get_collection_ref(tf.GraphKeys.UPDATE_OPS)
+            before = len(updates)
+            with tf.control_dependencies([slope_NHWC]):  # not before it is time
+                again_NHWC = tf.identity(x_NHWC)
+            y_NHWC = make(again_NHWC)
+            del updates[before:]
+            slopes = tf.gradients(y_NHWC, [again_NHWC] + list(variables), slope_NHWC)
+            return slopes[0], slopes[1:]
+
+        return make(x_NHWC), gradient
+
+    return body
