@@ -76,8 +76,9 @@ def fitting(labels_N, groups):
     are more of one group than it draws; they then have no loss in this step. groups: all there are.
     Of 4096 images and 32 groups, one gets 128 on average and may get 544: with labels by chance it
     is never more. Every rank finds the same, for it sees all labels."""
-    most = min(group.count for group in groups)
-    if all(min(group.identities, labels_N.shape.as_list()[0]) <= most for group in groups):
+    least, images = min(group.count for group in groups), labels_N.shape.as_list()[0]
+    most = [images if group.count == group.identities else least for group in groups]
+    if all(min(group.identities, images) <= count for group, count in zip(groups, most)):
         return labels_N
     firsts = np.array([group.first for group in groups], np.int64)
     with tf.name_scope("fitting"), tf.device("/cpu:0"):
@@ -86,7 +87,8 @@ def fitting(labels_N, groups):
         order_U = tf.argsort(group_U, stable=True)  # a group's together, the label -1 before all
         sorted_U = tf.gather(group_U, order_U)
         place_U = tf.range(tf.size(sorted_U)) - tf.searchsorted(sorted_U, sorted_U)
-        fits_U = tf.gather(place_U < most, tf.argsort(order_U))
+        most_U = tf.gather(most, tf.maximum(sorted_U, 0))
+        fits_U = tf.gather(place_U < most_U, tf.argsort(order_U))
         labels_U = tf.where(fits_U, labels_U, -tf.ones_like(labels_U))
         return tf.reshape(tf.gather(labels_U, unique_N), labels_N.shape)
 

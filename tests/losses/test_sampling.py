@@ -175,11 +175,18 @@ def test_images_of_a_group_that_is_full_have_no_loss():
     assert list(kept) == [3, 60, 7, 3, -1, 49, 0, 12, 60, -1, 99, -1, 7]
 
 
-def test_a_batch_that_fits_any_group_costs_nothing():
+@pytest.mark.parametrize(
+    "groups",
+    [
+        [sampling.Group(0, 0, 50, 5)],
+        [sampling.Group(0, 0, 2, 2), sampling.Group(1, 2, 3, 3)],  # read whole, and uneven
+    ],
+)
+def test_a_batch_that_fits_any_group_costs_nothing(groups):
     with tf.Graph().as_default() as graph:
         labels_N = tf.constant([1, 2, 3], tf.int64)
-        kept_N = sampling.fitting(labels_N, [sampling.Group(0, 0, 50, 5)])
-        assert kept_N is labels_N and len(graph.get_operations()) == 1
+        assert sampling.fitting(labels_N, groups) is labels_N
+        assert len(graph.get_operations()) == 1
 
 
 def test_a_group_must_hold_its_part_of_a_batch_and_some_more():
