@@ -1,14 +1,9 @@
 """A TrainConfig -> a trained net: what train_nets.py and train_nets_mgpu.py call."""
 
-import dataclasses
+import collections
 import logging
 import os
-import platform
 import re
-import sys
-import time
-
-import numpy as np
 
 from data.pipeline import damage, training_batches
 from nets.saved import find_checkpoints, write_record
@@ -27,12 +22,16 @@ from training.inputs import timed_next
 from training.loop import Stop, train_loop
 from training.members import refuse_strangers
 from training.memory import refuse_too_large
-from training.plan import data_identity, make_plan, refuse_mixed_runs, refuse_other_data
+from training.plan import make_plan, refuse_mixed_runs, refuse_other_data
 from training.preflight import preflight
 from training.profile import Profile
 from training.rank_hooks import Alive, SameCopies
+from training.said import log_to_file, record_of, say_end, say_plan
 from training.startup import Startup
 from training.step import build_step
+
+# batches: the iterator; element: its next; step: a Step; writer: of checkpoints.
+Built = collections.namedtuple("Built", "batches element step writer")
 
 
 def train(config, ranks=ONE):
@@ -54,61 +53,81 @@ def _train(config, plan, ranks, proto, dog):
     if config.finetune:
         find_checkpoints(config.finetune)
     first = record["step"] if record else 0
-    _log_to_file(config.directory("logs"), ranks)
+    log_to_file(config.directory("logs"), ranks)
     if first >= plan.total_steps:
         logging.info("%s is trained to step %d already: nothing to do.", prefix, first)
         return 0
-    _say_plan(config, plan, prefix, ranks)
+    say_plan(config, plan, prefix, ranks)
     if ranks.leads:
-        _write_run_files(config, plan)
+        write_record(os.path.join(config.output_path, "config"), record_of(config, plan))
     started.done("data and plan")
     target = open_target(proto, ranks)
     let_in_only(ranks.hosts, ranks.host, config.open_to)
     wait_for_hosts(Hosts(ranks.hosts, ranks.host), config.collective_timeout)
     with npu.system(proto, ranks), tf.Graph().as_default(), tf.device(ranks.home):
-        tf1.build_for(config.device)
-        tf.set_random_seed(config.seed)
-        batches = _batches(config, plan, first, ranks)
-        element, waited = timed_next(batches)
-        shares, beside = _shares(element, waited, ranks)
-        step = build_step(config, plan, shares, beside, ranks)
+        built = _build(config, plan, first, ranks)
         started.done("graph")
-        made = checkpoint.CheckpointWriter(
-            config.directory("ckpt"),
-            _record(config, plan),
-            config.saver_maxkeep,
-            ranks,
-            step.agreement,
-        )
         with tf.Session(target, config=proto) as session, Stop(ranks.host_count > 1) as stop:
             with dog.pause("starting"):
-                refuse_strangers(session, config, plan, step, ranks, first)
-                fits = refuse_too_large(session, step, config, ranks)
-                _initialise(session)
-                if prefix:
-                    made.restore(session, prefix)
-                elif config.finetune:
-                    start_from(session, config.finetune, step.backbone)
-                session.run(step.replicate)
-                session.run(batches.initializer)
-                started.done("session")
-                if ranks.kind != "NPU":  # where each look would be compiled as a graph of its own
-                    preflight(session, step, element, config, plan, first, fits)
-                    started.done("checks")
-            observers = [trace] + _hooks(config, plan, step, made, first, record, ranks, dog)
-            observers.append(started)
-            observers += [ascend.Everything(step)] if ranks.kind == "NPU" else []
-            try:
-                turns = config.iterations_per_loop or 1
-                step = step._replace(train=npu.looped(session, step.train, turns))
-                last = train_loop(
-                    trace.wrap(session), step, first, plan.total_steps, observers, stop, turns
-                )
-            except tf.errors.InvalidArgumentError as error:
-                step_number = session.run(tf.train.get_global_step()) + 1
-                raise ValueError(f"step {step_number}: {_sentence(error)}") from None
-            step.agreement.all_say(session, True)  # nobody leaves while another needs its answers
-    return _say_end(config, plan, last, stop)
+                _begin(session, built, config, plan, ranks, prefix, first, started)
+            last = _loop(session, built, config, plan, ranks, dog, record, [trace, started], stop)
+    return say_end(config, last, stop)
+
+
+def _build(config, plan, first, ranks):
+    """The whole graph of this process -> Built."""
+    tf1.build_for(config.device)
+    tf.set_random_seed(config.seed)
+    batches = _batches(config, plan, first, ranks)
+    element, waited = timed_next(batches)
+    shares, beside = _shares(element, waited, ranks)
+    step = build_step(config, plan, shares, beside, ranks)
+    writer = checkpoint.CheckpointWriter(
+        config.directory("ckpt"),
+        record_of(config, plan),
+        config.saver_maxkeep,
+        ranks,
+        step.agreement,
+    )
+    return Built(batches, element, step, writer)
+
+
+def _begin(session, built, config, plan, ranks, prefix, first, started):
+    """Checks what only the graph and the other processes can tell, and fills the variables."""
+    step = built.step
+    refuse_strangers(session, config, plan, step, ranks, first)
+    fits = refuse_too_large(session, step, config, ranks)
+    _initialise(session)
+    if prefix:
+        built.writer.restore(session, prefix)
+    elif config.finetune:
+        start_from(session, config.finetune, step.backbone)
+    session.run(step.replicate)
+    session.run(built.batches.initializer)
+    started.done("session")
+    if ranks.kind != "NPU":  # where each look would be compiled as a graph of its own
+        preflight(session, step, built.element, config, plan, first, fits)
+        started.done("checks")
+
+
+def _loop(session, built, config, plan, ranks, dog, record, around, stop):
+    """Makes the steps; returns the last one made. around: the run's Profile and Startup."""
+    first = record["step"] if record else 0
+    turns = config.iterations_per_loop or 1
+    trace, started = around
+    observers = [trace] + _hooks(config, plan, built, first, record, ranks, dog) + [started]
+    if ranks.kind == "NPU":
+        observers.append(ascend.Everything(built.step))
+    try:
+        step = built.step._replace(train=npu.looped(session, built.step.train, turns))
+        last = train_loop(
+            trace.wrap(session), step, first, plan.total_steps, observers, stop, turns
+        )
+    except tf.errors.InvalidArgumentError as error:
+        number = session.run(tf.train.get_global_step()) + 1
+        raise ValueError(f"step {number}: {_sentence(error)}") from None
+    step.agreement.all_say(session, True)  # nobody leaves while another needs its answers
+    return last
 
 
 def _initialise(session):
@@ -177,9 +196,10 @@ def _trace(config, ranks):
     return Profile(steps, directory, summaries, ranks.host)
 
 
-def _hooks(config, plan, step, writer, first, record, ranks, dog):
+def _hooks(config, plan, built, first, record, ranks, dog):
     """In the order in which they act after a step. All processes have the same ones, for a scalar
     that one of them asks for may need all of them; the first alone writes what they find."""
+    step, writer = built.step, built.writer
     log = hooks.MetricsLog(
         os.path.join(config.directory("logs"), "metrics.jsonl") if ranks.leads else None,
         config.batch_size,
@@ -226,82 +246,3 @@ def _hooks(config, plan, step, writer, first, record, ranks, dog):
         SameCopies(plan.ckpt_steps, step, ranks),
         checkpoints,
     ]
-
-
-def _record(config, plan):
-    """What each checkpoint, and config.json, say of the run."""
-    return {
-        "net": plan.spec.to_json(),
-        "training": dataclasses.asdict(config),
-        "dataset": data_identity(plan.manifest),
-        "total_steps": plan.total_steps,
-        "environment": {
-            "python": platform.python_version(),
-            "tensorflow": tf1.VERSION,
-            "numpy": np.__version__,
-            "machine": platform.machine(),
-            "cpus": os.cpu_count(),
-            "device": config.device,
-        },
-    }
-
-
-def _write_run_files(config, plan):
-    write_record(os.path.join(config.output_path, "config"), _record(config, plan))
-
-
-def _log_to_file(directory, ranks):
-    stamp = time.strftime("%Y%m%d-%H%M%S") + (f"_host_{ranks.host}" if ranks.hosts else "")
-    handler = logging.FileHandler(os.path.join(directory, f"train_{stamp}.log"))
-    handler.setFormatter(logging.Formatter("%(asctime)s %(message)s"))
-    logging.getLogger().addHandler(handler)
-
-
-def _say_plan(config, plan, prefix, ranks):
-    rule = "as given" if config.lr else f"0.1 x {config.batch_size} / 512"
-    logging.info(
-        "data: %d images of %d identities in %d shards; %d steps of %d images",
-        plan.manifest.images,
-        plan.manifest.identities,
-        len(plan.manifest.shards),
-        plan.total_steps,
-        config.batch_size,
-    )
-    logging.info(
-        "net: %s %d of lineage %s, width %g, %d numbers a face; learning rate %.4g (%s), %s, "
-        "changes at steps %s",
-        plan.spec.block,
-        plan.spec.net_depth,
-        plan.spec.lineage,
-        plan.spec.width,
-        plan.spec.embedding_size,
-        plan.peak_rate,
-        rule,
-        config.schedule,
-        list(plan.rate_changes) or "none",
-    )
-    if ranks.size > 1:
-        logging.info(
-            "ranks: %d on %d hosts, each with %d images of a step and %d or %d identities",
-            ranks.size,
-            ranks.host_count,
-            config.batch_size // ranks.size,
-            plan.identities // ranks.size,
-            -(-plan.identities // ranks.size),
-        )
-    if prefix:
-        logging.info("going on from %s", prefix)
-
-
-def _say_end(config, plan, last, stop):
-    if stop.requested:
-        again = " ".join(sys.argv + ([] if config.resume else ["--resume"]))
-        logging.info(
-            "%s: stopped after step %d, which is saved; go on with: python3 %s",
-            stop.requested,
-            last,
-            again,
-        )
-    else:
-        logging.info("trained to step %d; see %s/report.html", last, config.output_path)
-    return 0
