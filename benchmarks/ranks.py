@@ -16,7 +16,6 @@ if __package__ in (None, ""):  # run as a file: imports start at the repository'
 import collections  # noqa: E402
 import dataclasses  # noqa: E402
 import json  # noqa: E402
-import socket  # noqa: E402
 import statistics  # noqa: E402
 import subprocess  # noqa: E402
 import time  # noqa: E402
@@ -26,6 +25,7 @@ import numpy as np  # noqa: E402
 
 from runtime.collectives import Collectives, in_buckets  # noqa: E402
 from runtime.flags import flag, parse_flags  # noqa: E402
+from runtime.hosts import free_addresses  # noqa: E402
 from runtime.ranks import Ranks, open_target, prepared  # noqa: E402
 from runtime.script import run  # noqa: E402
 from runtime.session import session_config  # noqa: E402
@@ -115,7 +115,7 @@ def _timed(session, op):
 
 
 def _two_processes(config):
-    addresses = ",".join(_free_addresses(2))
+    addresses = ",".join(free_addresses(2))
     words = [sys.executable, os.path.abspath(__file__), "--worker_hosts", addresses]
     for name in ("net_depth", "batch_size", "identities", "steps"):
         words += [f"--{name}", str(getattr(config, name))]
@@ -129,16 +129,6 @@ def _two_processes(config):
     if any(child.returncode for child in children):
         raise ValueError("a process of the two failed; see what it said above.")
     return json.loads(said[0])
-
-
-def _free_addresses(count):
-    sockets = [socket.socket() for _ in range(count)]
-    for one in sockets:
-        one.bind(("127.0.0.1", 0))
-    found = [f"127.0.0.1:{one.getsockname()[1]}" for one in sockets]
-    for one in sockets:
-        one.close()
-    return found
 
 
 def _on_the_wire(config):

@@ -54,6 +54,17 @@ def check_port_is_free(hosts):
         )
 
 
+def free_addresses(count):
+    """Addresses of this machine on whose ports nobody listens now, for hosts that are processes."""
+    sockets = [socket.socket() for _ in range(count)]
+    for one in sockets:
+        one.bind(("127.0.0.1", 0))
+    found = [f"127.0.0.1:{one.getsockname()[1]}" for one in sockets]
+    for one in sockets:
+        one.close()
+    return found
+
+
 def wait_for_hosts(hosts, limit):
     """Returns when every other host's port has answered; after `limit` seconds names those that
     have not. Each host's own server must run before this, or all would wait for all."""

@@ -7,13 +7,13 @@ goes on to the same bits is asked of train_nets_mgpu.py, whose supervisors are l
 import json
 import os
 import signal
-import socket
 import subprocess
 import sys
 import time
 
 import pytest
 
+from runtime.hosts import free_addresses
 from runtime.tf1 import TF2
 from tests.test_end_to_end import ROOT, flags, last_checkpoint
 from tests.test_resume import assert_same_run
@@ -46,17 +46,6 @@ run(main, sys.argv[1:])
 """
 
 
-def addresses(count):
-    """Ports of this machine that nobody listens on now."""
-    sockets = [socket.socket() for _ in range(count)]
-    for server in sockets:
-        server.bind(("127.0.0.1", 0))
-    found = [f"127.0.0.1:{server.getsockname()[1]}" for server in sockets]
-    for server in sockets:
-        server.close()
-    return found
-
-
 def start(words):
     return subprocess.Popen(
         [sys.executable] + words,
@@ -71,7 +60,7 @@ def start(words):
     "number, lost", [(signal.SIGKILL, 1), (signal.SIGKILL, 0), (signal.SIGSTOP, 1)]
 )
 def test_the_survivor_ends_with_75_and_the_name(tmp_path, number, lost):
-    hosts = addresses(2)
+    hosts = free_addresses(2)
     words = ["-c", SUM, ",".join(hosts)]
     both = [start(words + [str(index), str(tmp_path)]) for index in (0, 1)]
     try:
@@ -113,7 +102,7 @@ def test_a_supervised_run_ends_in_the_same_bits(small, tmp_path):
     start of two processes."""
     lost, number = (0, signal.SIGKILL) if TF2 else (1, signal.SIGSTOP)
     whole, broken = tmp_path / "whole", tmp_path / "broken"
-    hosts = addresses(2)
+    hosts = free_addresses(2)
     both = [start(run_flags(small, whole, hosts, index)) for index in (0, 1)]
     for process in both:
         said = process.communicate(timeout=300)[1]

@@ -107,13 +107,13 @@ def _state(tower):
             use = "averaged weights"
         else:
             use = "weights of the net" if id(variable) in net else "class centres"
-        uses[use] += _bytes(variable)
+        uses[use] += variable_bytes(variable)
     sums = [one for one in tf.local_variables() if not one.op.name.startswith("replica_")]
-    uses["sums over a batch's parts"] = sum(_bytes(variable) for variable in sums)
+    uses["sums over a batch's parts"] = sum(variable_bytes(variable) for variable in sums)
     return uses
 
 
-def _bytes(variable):
+def variable_bytes(variable):
     return variable.shape.num_elements() * variable.dtype.size
 
 
@@ -155,7 +155,7 @@ def _behind(ops, scope):
 
 def net_bytes(step):
     """Of a rank's copy of the net's weights."""
-    return sum(_bytes(variable) for variable in step.towers[0].backbone)
+    return sum(variable_bytes(variable) for variable in step.towers[0].backbone)
 
 
 def host_uses(config, weights, per_host=1, hosts=1, waiting=None):

@@ -241,21 +241,8 @@ class Overflow(Exception):  # noqa: N818
 class Validation(Hook):
     """Accuracy on each set every interval and at the end; the best is kept, the report redrawn."""
 
-    def __init__(
-        self,
-        interval,
-        last,
-        step,
-        plan,
-        config,
-        log,
-        summaries,
-        writer,
-        best=None,
-        ranks=ONE,
-        dog=ALONE,
-    ):
-        self.interval, self.last, self.step = interval, last, step
+    def __init__(self, step, plan, config, log, summaries, writer, best=None, ranks=ONE, dog=ALONE):
+        self.interval, self.last, self.step = plan.validate_steps, plan.total_steps, step
         self.ranks, self.dog = ranks, dog
         self.plan, self.config = plan, config
         self.log, self.summaries, self.writer = log, summaries, writer

@@ -3,7 +3,7 @@
 import logging
 import re
 
-from training.estimate import host_uses, net_bytes, step_peak
+from training.estimate import host_uses, net_bytes, step_peak, variable_bytes
 
 GIB = float(2**30)
 WRONG = 0.15  # as far as an estimate may be off: a run is refused where even that does not save it
@@ -14,7 +14,7 @@ def refuse_too_large(session, step, config, ranks):
     is reckoned from; its weights are not."""
     if ranks.kind == "NPU":  # what its compiler keeps, the graph does not tell
         return None
-    state = [sum(_bytes(variable) for variable in tower.state) for tower in step.towers]
+    state = [sum(variable_bytes(variable) for variable in tower.state) for tower in step.towers]
     passing = step_peak(step.towers[0], step)
     if ranks.kind == "GPU":
         needs, room, where = max(state) + passing, _least_gpu(session), "the GPU gives TensorFlow"
@@ -40,10 +40,6 @@ def judge(needs, state, passing, room, where):
     if needs > room * (1.0 - WRONG):
         logging.warning("%s: it may not fit.", said)
     return f"{needs / GIB:.1f} of {room / GIB:.1f} GiB"
-
-
-def _bytes(variable):
-    return variable.shape.num_elements() * variable.dtype.size
 
 
 def _least_gpu(session):

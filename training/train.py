@@ -34,9 +34,11 @@ from training.step import build_step
 Built = collections.namedtuple("Built", "batches element step writer")
 
 
-def train(config, ranks=ONE):
-    """Trains as the config says, and returns the process's exit code. ranks: who takes part."""
-    ranks = npu_host.ranks(os.environ) if config.device == "npu" else ranks
+def train(config, ranks=None):
+    """Trains as the config says, and returns the process's exit code. ranks: who takes part; by
+    default one device, which on Ascend is the card that the environment names."""
+    if ranks is None:
+        ranks = npu_host.ranks(os.environ) if config.device == "npu" else ONE
     config = ascend.adapted(config, ranks)
     proto = session_config(config.device, config.log_device_mapping, config.xla, config)
     proto = prepared(proto, ranks)
@@ -210,19 +212,7 @@ def _hooks(config, plan, built, first, record, ranks, dog):
         plan.summary_steps, config.directory("summary") if ranks.leads else None
     )
     best = record.get("best") if record else None
-    validation = hooks.Validation(
-        plan.validate_steps,
-        plan.total_steps,
-        step,
-        plan,
-        config,
-        log,
-        summaries,
-        writer,
-        best,
-        ranks,
-        dog,
-    )
+    validation = hooks.Validation(step, plan, config, log, summaries, writer, best, ranks, dog)
     checkpoints = hooks.Checkpoints(plan.ckpt_steps, writer, config.batch_size, validation, dog)
 
     def again(first):

@@ -4,7 +4,6 @@ import os
 import re
 import shutil
 import signal
-import socket
 import subprocess
 import sys
 
@@ -14,6 +13,7 @@ import pytest
 import train_nets_mgpu
 from data import mx2tfrecords
 from evaluation.run_files import read_metrics
+from runtime.hosts import free_addresses
 from runtime.script import run
 from runtime.tf1 import TF2, tf
 from tests.conftest import write_record_file, write_set
@@ -93,7 +93,6 @@ def test_five_steps_are_the_same_on_one_rank_and_on_three(on_ranks):
 
 def test_all_ranks_together_validate_as_one(on_ranks):
     alone, together = (lines_of(on_ranks[n], "validation")[0] for n in (1, 3))
-    assert alone["pairs"] == together["pairs"] == 11 if "pairs" in alone else True
     for key in ("accuracy", "accuracy_flip", "threshold", "auc"):
         np.testing.assert_allclose(together[key], alone[key], atol=1e-6)
 
@@ -106,17 +105,6 @@ def test_a_run_of_three_ranks_goes_on_with_two(seven, on_ranks, tmp_path):
     assert losses_of(output)[:5] == losses_of(on_ranks[3])
     np.testing.assert_allclose(losses_of(output)[5], losses_of(on_ranks[1])[5], rtol=1e-5)
     assert values_of(output, 6).keys() == values_of(on_ranks[3]).keys()
-
-
-def free_addresses(count):
-    """Addresses of this machine whose ports are free."""
-    sockets = [socket.socket() for _ in range(count)]
-    for one in sockets:
-        one.bind(("127.0.0.1", 0))
-    found = [f"127.0.0.1:{one.getsockname()[1]}" for one in sockets]
-    for one in sockets:
-        one.close()
-    return found
 
 
 def start_hosts(folder, output, *more, own=((), ())):
