@@ -117,9 +117,7 @@ def _pipeline(config):
 
     _keep_to(config.cores)
     return _drain(
-        training_batches(
-            config.folder, config.batch_size, seed=0, augment=config.augment, threads=config.cores
-        ),
+        training_batches(config.folder, config.batch_size, seed=0, augment=config.augment),
         config,
     )
 

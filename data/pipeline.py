@@ -19,6 +19,7 @@ from runtime.tf1 import tf
 _STREAMS = []  # of this process: what damage() needs to find a record that a graph stumbled over
 
 READ_AHEAD = 2048  # records that are ready while the next shards fill the shuffle buffer
+BATCHES_AT_ONCE = 8  # decoded at most: one's images are decoded in parallel as well
 
 
 def training_batches(
@@ -40,7 +41,8 @@ def training_batches(
     path: a directory of shards or one TFRecord file. start_image: how many images of this host's
     stream to pass over, undecoded; a run that resumes at step t passes t * batch_size.
     buffer_size: records held for shuffling. host of hosts: this one's share of every epoch, an
-    equal stretch of the epoch's order of shards. threads: that decode; None means one a core.
+    equal stretch of the epoch's order of shards. threads: that decode; None means one a core that
+    this process may use.
     augment: a recipe's name or an Augmentation. A last batch that `epochs` leaves incomplete is
     not handed out.
     on_error "stop": a damaged record is an InvalidArgumentError that damage() puts into words.
@@ -69,8 +71,8 @@ def training_batches(
         parts = (images,) + tuple(found[1:])
         return (batch,) + parts if on_error == "stop" else parts
 
-    calls = threads or os.cpu_count()
-    batches = batches.enumerate().map(finish, num_parallel_calls=calls)
+    threads = threads or cores()
+    batches = batches.enumerate().map(finish, num_parallel_calls=batches_at_once(threads))
     batches = batches.with_options(_options(threads))
     if on_error == "stop":
         _STREAMS.append(
@@ -221,10 +223,24 @@ def _holds_pixels(path, manifest, image_size):
     return False
 
 
+def cores():
+    """How many this process may use."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
+
+
+def batches_at_once(threads=None):
+    """How many are decoded at a time, and as many may wait decoded."""
+    return min(threads or cores(), BATCHES_AT_ONCE)
+
+
 def _options(threads):
     options = tf.data.Options()
     room = options.threading if hasattr(options, "threading") else options.experimental_threading
     room.max_intra_op_parallelism = 1  # the images of a batch are parallel enough
-    if threads:
-        room.private_threadpool_size = threads
+    room.private_threadpool_size = threads + 1  # one waits for records while the others decode
+    # Nothing is left to the tuner, which reads the clock at each layer for each record.
+    if hasattr(options, "autotune"):
+        options.autotune.enabled = False
+    else:
+        options.experimental_optimization.autotune = False
     return options

@@ -6,9 +6,8 @@ ranks as there will be, and its tensors are followed by training.live_tensors. n
 
 import collections
 import dataclasses
-import os
 
-from data.pipeline import READ_AHEAD
+from data.pipeline import READ_AHEAD, batches_at_once
 from runtime.ranks import Ranks
 from runtime.tf1 import tf
 from training.checkpoint import CheckpointWriter
@@ -168,7 +167,7 @@ def host_uses(config, weights, per_host=1, hosts=1, waiting=None):
     return collections.OrderedDict(
         [
             ("records that wait", waiting * (RECORD_BYTES + RECORD_ROOM)),
-            ("decoded batches", (os.cpu_count() + 3) * images * height * width * 3),
+            ("decoded batches", (batches_at_once() + 3) * images * height * width * 3),
             ("TensorFlow itself", IMPORT_BYTES + RUNTIME_BYTES + int(own)),
         ]
     )
