@@ -1,13 +1,14 @@
 """A training step beside the same step elsewhere, in one run on the same cores.
 
 python benchmarks/step.py [--against original|pytorch|nothing|parts] [--net_depth 50]
-    [--batch_size 16] [--steps 6] [--precision fp32]
+    [--batch_size 16] [--steps 6] [--rounds 1] [--precision fp32] [--peer_python PATH]
 
 At 112 x 112, with ArcFace over 10,000 identities and SGD with momentum and decay; images lie in
 memory, so that nothing but the step is timed. pytorch: arcface_torch's iresnet, written in PyTorch.
 original: InsightFace_TF's net in its own operations (benchmarks/original_step.py), on the same
-TensorFlow. Ours is each time that same net. Each has a process of its own, one after the other, and
-the ratio is of their median steps. parts: how a traced step divides among net, head and the rest.
+TensorFlow or, with --peer_python .venv-tf1/bin/python, on the one that it was written for. Ours is
+each time that same net. Each has a process of its own, in turn, and the ratio is of their median
+steps. parts: how a traced step divides among net, head and the rest.
 """
 
 import os
@@ -18,9 +19,10 @@ if __package__ in (None, ""):  # run as a file: imports start at the repository'
 
 import collections  # noqa: E402
 import dataclasses  # noqa: E402
-import multiprocessing  # noqa: E402
+import json  # noqa: E402
 import re  # noqa: E402
 import statistics  # noqa: E402
+import subprocess  # noqa: E402
 import time  # noqa: E402
 
 import numpy as np  # noqa: E402
@@ -29,6 +31,7 @@ from runtime.flags import flag, parse_flags  # noqa: E402
 from runtime.script import run  # noqa: E402
 
 IDENTITIES, EMBEDDING, SIDE = 10000, 512, 112
+PARTS = ("ours", "original", "pytorch", "parts")
 RATE, MOMENTUM, DECAY, SCALE, MARGIN = 0.01, 0.9, 5e-4, 64.0, 0.5
 
 
@@ -37,8 +40,11 @@ class StepConfig:
     net_depth: int = flag(50, "depth of the IR net", choices=(18, 34, 50, 100))
     batch_size: int = flag(16, "images a step", low=2)
     steps: int = flag(6, "steps that are timed", low=1)
+    rounds: int = flag(1, "processes of each side, in turn", low=1)
     precision: str = flag("fp32", "of ours:", choices=("fp32", "bf16", "fp16"))
     against: str = flag("pytorch", "the peer:", choices=("pytorch", "original", "nothing", "parts"))
+    peer_python: str = flag("", "the Python that runs the original's graph; this one if empty")
+    part: str = flag("all", "one side, in this process", choices=("all",) + PARTS)
 
 
 def batch(size):
@@ -57,8 +63,8 @@ def timed(step, steps):
     return statistics.median(seconds[2:])
 
 
-def ours(config, answer):
-    """The step as training builds and makes it."""
+def ours(config):
+    """(name, seconds) of the step as training builds and makes it."""
     from runtime.tf1 import VERSION, tf
     from training.loop import make_step
 
@@ -67,7 +73,7 @@ def ours(config, answer):
         session.run([tf.global_variables_initializer(), tf.local_variables_initializer()])
         wanted = ("inference_loss", "no_numbers", "learning_rate")  # each step's, as Guard has it
         seconds = timed(lambda: make_step(session, step, wanted), config.steps)
-    answer.put((f"TensorFlow {VERSION}", seconds))
+    return f"TensorFlow {VERSION}, {config.precision}", seconds
 
 
 def built(config, tf):
@@ -114,8 +120,8 @@ def built(config, tf):
     return build_step(training, plan, [(images, tf.constant(labels))])
 
 
-def parts(config, answer):
-    """(name, {part: share of the time that a step's operations take}), from a trace."""
+def parts(config):
+    """(name, {part: share of the time that a step's operations take}), from a trace of each."""
     from runtime.tf1 import VERSION, tf
 
     with tf.Graph().as_default(), tf.Session() as session:
@@ -123,15 +129,16 @@ def parts(config, answer):
         session.run([tf.global_variables_initializer(), tf.local_variables_initializer()])
         for _ in range(2):
             session.run(step.train)
-        traced = tf.RunMetadata()
-        options = tf.RunOptions(trace_level=tf.RunOptions.FULL_TRACE)
-        session.run(step.train, options=options, run_metadata=traced)
-    times = collections.Counter()
-    for device in traced.step_stats.dev_stats:
-        for node in device.node_stats:
-            times[part_of(node.node_name)] += node.op_end_rel_micros
+        times = collections.Counter()
+        for _ in range(config.steps):
+            traced = tf.RunMetadata()
+            options = tf.RunOptions(trace_level=tf.RunOptions.FULL_TRACE)
+            session.run(step.train, options=options, run_metadata=traced)
+            for device in traced.step_stats.dev_stats:
+                for node in device.node_stats:
+                    times[part_of(node.node_name)] += node.op_end_rel_micros
     total = sum(times.values())
-    answer.put((f"TensorFlow {VERSION}", {part: times[part] / total for part in sorted(times)}))
+    return f"TensorFlow {VERSION}", {part: times[part] / total for part in sorted(times)}
 
 
 def part_of(name):
@@ -146,8 +153,8 @@ def part_of(name):
     return "head and others"
 
 
-def original(config, answer):
-    """The same step in InsightFace_TF's own operations."""
+def original(config):
+    """(name, seconds) of the same step in InsightFace_TF's own operations."""
     from benchmarks.original_step import train_op
     from runtime.tf1 import VERSION, tf
 
@@ -165,16 +172,18 @@ def original(config, answer):
         )
         session.run(tf.global_variables_initializer())
         seconds = timed(lambda: session.run(train), config.steps)
-    answer.put((f"the original's graph on TensorFlow {VERSION}", seconds))
+    return f"the original's graph on TensorFlow {VERSION}, fp32", seconds
 
 
-def peer(config, answer):
-    """PyTorch's iresnet with a normalised head, ArcFace in the published arithmetic, and SGD."""
+def pytorch(config):
+    """(name, seconds) of PyTorch's iresnet with a normalised head, ArcFace in the published
+    arithmetic, and SGD."""
     try:
         import torch
-    except ImportError:
-        answer.put(None)
-        return
+    except ImportError as error:
+        raise ValueError(
+            "PyTorch is not installed here; pass --against original, or nothing."
+        ) from error
     from nets.lineages import LINEAGES
     from tests.nets.torch_nets import IResNet
 
@@ -196,38 +205,50 @@ def peer(config, answer):
         torch.nn.functional.cross_entropy(logits_NK, labels).backward()
         optimizer.step()
 
-    answer.put((f"PyTorch {torch.__version__}", timed(step, config.steps)))
+    return f"PyTorch {torch.__version__}, fp32", timed(step, config.steps)
 
 
-def in_a_process(work, config):
-    """(name, seconds) of `work`, which has the machine's cores and memory to itself."""
-    context = multiprocessing.get_context("spawn")
-    answer = context.Queue()
-    process = context.Process(target=work, args=(config, answer))
-    process.start()
-    found = answer.get()
-    process.join()
-    if found is None:
-        raise ValueError("PyTorch is not installed here; pass --against original, or nothing.")
-    return found
+def alone(part, config):
+    """What that part found in a process that has the machine's cores and memory to itself."""
+    python = config.peer_python if part == "original" and config.peer_python else sys.executable
+    words = [python, os.path.abspath(__file__), "--part", part]
+    for name in ("net_depth", "batch_size", "steps", "precision", "against"):
+        words += [f"--{name}", str(getattr(config, name))]
+    try:
+        done = subprocess.run(words, stdout=subprocess.PIPE)
+    except OSError as error:
+        raise ValueError(f"--peer_python {python}: {error.strerror}; name a Python.") from error
+    if done.returncode:
+        sys.exit(done.returncode)  # it has said why
+    return json.loads(done.stdout.splitlines()[-1])
+
+
+def timed_alone(part, config):
+    """Seconds of a step of that part, which are told."""
+    name, seconds = alone(part, config)
+    print(f"{name}: {seconds:.3f} s, {config.batch_size / seconds:.2f} images/s", flush=True)
+    return seconds
 
 
 def main(argv=None):
     config = parse_flags(StepConfig, argv, __doc__)
-    print(f"r{config.net_depth}, batch {config.batch_size}, {os.cpu_count()} cores")
+    if config.part != "all":
+        print(json.dumps(MEASURES[config.part](config)))
+        return
+    print(f"r{config.net_depth}, batch {config.batch_size}, {os.cpu_count()} cores", flush=True)
     if config.against == "parts":
-        name, shares = in_a_process(parts, config)
+        name, shares = alone("parts", config)
         print(f"{name}: " + ", ".join(f"{part} {share:.1%}" for part, share in shares.items()))
         return
-    name, seconds = in_a_process(ours, config)
-    rate = config.batch_size / seconds
-    print(f"{name}, {config.precision}: {seconds:.3f} s, {rate:.2f} images/s")
-    if config.against == "nothing":
-        return
-    name, peers = in_a_process(original if config.against == "original" else peer, config)
-    print(f"{name}, fp32: {peers:.3f} s, {config.batch_size / peers:.2f} images/s")
-    print(f"ratio: {peers / seconds:.2f}")
+    sides = ["ours"] if config.against == "nothing" else ["ours", config.against]
+    rounds = [[timed_alone(side, config) for side in sides] for _ in range(config.rounds)]
+    if len(sides) > 1:
+        ratios = [peer / own for own, peer in rounds]
+        said = ", ".join(f"{ratio:.2f}" for ratio in ratios)
+        print(f"ratio: {statistics.median(ratios):.2f} (of {said})")
 
+
+MEASURES = {"ours": ours, "original": original, "pytorch": pytorch, "parts": parts}
 
 if __name__ == "__main__":
     run(main)

@@ -137,17 +137,25 @@ def _move_all(variable, gradient, kind, rates, decay):
         with tf.control_dependencies([weights] + states):
             pairs = zip([variable] + slots, [weights] + states)
             return tf.group(*[tf.assign(target, value) for target, value in pairs])
-    words = dict(
-        lr=rates.rate,
-        grad=gradient + decay * variable if decay else gradient,
-        momentum=rates.momentum,
-        use_nesterov=kind == "nesterov",
-    )
+    words = dict(lr=rates.rate, momentum=rates.momentum, use_nesterov=kind == "nesterov")
     if for_npu():
+        words["grad"] = gradient + decay * variable if decay else gradient
         return tf.raw_ops.ApplyMomentum(var=variable, accum=slot(variable), **words).op
-    return tf.raw_ops.ResourceApplyMomentum(
-        var=variable.handle, accum=slot(variable).handle, **words
-    )
+    decayed = []
+    if decay and rates.momentum and kind != "nesterov":
+        decayed = [_add_in_place(slot(variable), decay / rates.momentum, variable.value())]
+    elif decay:
+        gradient += decay * variable
+    with tf.control_dependencies(decayed):
+        return tf.raw_ops.ResourceApplyMomentum(
+            var=variable.handle, accum=slot(variable).handle, grad=gradient, **words
+        )
+
+
+def _add_in_place(variable, factor, value):
+    """variable += factor * value in one pass over memory and without a copy, which a sum of
+    tensors would be."""
+    return tf.raw_ops.ResourceApplyGradientDescent(var=variable.handle, alpha=-factor, delta=value)
 
 
 def _move_rows(variable, gradient, kind, rates, decay):
