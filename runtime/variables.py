@@ -52,17 +52,22 @@ def is_sliced(variable):
     return _slice(variable) is not None
 
 
-def stored(variable):
+def stored(variable, rows=None):
     """variable -> Stored. Each rank's own copy of a variable, as each rank's slice, has the name
-    that it has where there is one rank."""
+    that it has where there is one rank. rows: (start, stop), where it is only some of its rows."""
     name, shape = plain_name(variable.op.name), variable.shape.as_list()
     found = _slice(variable)
-    if found is None:
+    if found is None and rows is None:
         return Stored(name, tuple(shape), "")
-    first, rows = found
-    full = (rows,) + tuple(shape[1:])
-    spans = [f"{first},{shape[0]}"] + [f"0,{length}" for length in shape[1:]]
+    start, stop = rows or (0, shape[0])
+    first, all_rows = found or (0, shape[0])
+    full = (all_rows,) + tuple(shape[1:])
+    spans = [f"{first + start},{stop - start}"] + [f"0,{length}" for length in shape[1:]]
     return Stored(name, full, f"{' '.join(map(str, full))} {':'.join(spans)}")
+
+
+def variable_bytes(variable):
+    return variable.shape.num_elements() * variable.dtype.size
 
 
 def plain_name(name):

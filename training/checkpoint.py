@@ -6,20 +6,24 @@ record holds the size and CRC-32 of each file: what has no record, or does not m
 
 import errno
 import logging
+import math
 import os
 import re
 import shutil
 import zlib
 
+import numpy as np
+
 from nets.saved import read_record, write_record
 from runtime.ranks import ONE
-from runtime.tf1 import tf
-from runtime.variables import is_sliced, plain_name, stored
+from runtime.tf1 import for_npu, tf
+from runtime.variables import is_sliced, plain_name, stored, variable_bytes
 
 PREFIX = "InsightFace_iter_{}.ckpt"
 BEST_PREFIX = "InsightFace_iter_best_{}.ckpt"
+SAVE_BLOCK = 256 << 20  # bytes of a large variable that are read at a time, to be written
 _RECORD = re.compile(r"^InsightFace_iter_(\d+)\.ckpt\.json$")
-_PART = re.compile(r"\.part-\d+\.")  # of what one process wrote, before it is merged
+_PART = re.compile(r"\.part-\d+-\d+\.")  # of what one process wrote, before it is merged
 _BEST_RECORD = re.compile(r"^InsightFace_iter_best_(\d+)\.ckpt\.json$")
 
 
@@ -34,15 +38,9 @@ class CheckpointWriter:
         names = [plain_name(v.op.name) == v.op.name for v in tf.global_variables()]
         kept = [v for v, own in zip(tf.global_variables(), names) if own or is_sliced(v)]
         self._restore = _restore_op(self._prefix, kept)
-        self._save = _save_op(self._prefix, [v for v in kept if ranks.leads or is_sliced(v)])
-        self._parts = [f"part-{host}" for host in range(ranks.host_count)]
-        self._merge = tf.raw_ops.MergeV2Checkpoints(
-            checkpoint_prefixes=[
-                tf.strings.join([self._prefix, f".{part}"]) for part in self._parts
-            ],
-            destination_prefix=self._prefix,
-            delete_old_dirs=False,
-        )
+        ours = [v for v in kept if ranks.leads or is_sliced(v)]
+        self._save = save_op(self._prefix, f".part-{ranks.host}", ours, ranks.size)
+        self._merge = _merge_op(self._prefix, kept, ranks)
 
     def restore(self, session, prefix):
         """Takes a checkpoint in: what is whole, and of each slice what is this process's."""
@@ -106,8 +104,7 @@ class CheckpointWriter:
         fault = None
         try:
             os.makedirs(os.path.dirname(prefix), exist_ok=True)
-            part = f"{prefix}.{self._parts[self.ranks.host]}"
-            session.run(self._save, {self._prefix: part})
+            session.run(self._save, {self._prefix: prefix})
         except (OSError, tf.errors.OpError) as error:
             fault = error
         written = fault is None
@@ -118,22 +115,67 @@ class CheckpointWriter:
             raise fault
 
 
-def _save_op(prefix, variables):
-    kept = [stored(variable) for variable in variables]
-    with tf.device("/cpu:0"):
-        return tf.raw_ops.SaveV2(
-            prefix=prefix,
-            tensor_names=[one.name for one in kept],
-            shape_and_slices=[one.slice_spec for one in kept],
-            tensors=[variable.value() for variable in variables],
-        )
+def save_op(prefix, part, variables, size):
+    """Writes `variables` to files of prefix + part + "-0", "-1", ...; one part after the other,
+    since a block of a large variable is a copy of its rows. size: of all ranks."""
+    written = None
+    for number, kept in enumerate(_parts(variables, size)):
+        with tf.control_dependencies([written] if number else []):
+            tensors = [_rows(variable, rows) for variable, rows in kept]
+        names = [stored(variable, rows) for variable, rows in kept]
+        with tf.device("/cpu:0"):
+            written = tf.raw_ops.SaveV2(
+                prefix=tf.strings.join([prefix, f"{part}-{number}"]),
+                tensor_names=[one.name for one in names],
+                shape_and_slices=[one.slice_spec for one in names],
+                tensors=tensors,
+            )
+    return written
+
+
+def _merge_op(prefix, variables, ranks):
+    """Makes one checkpoint of what the hosts have written: the first host all that is kept, each of
+    the others its slices, in as many parts as the first has of its own."""
+    sliced = [variable for variable in variables if is_sliced(variable)]
+    counts = [len(_parts(variables, ranks.size))]
+    counts += [len(_parts(sliced, ranks.size))] * (ranks.host_count - 1)
+    parts = [f".part-{host}-{part}" for host, n in enumerate(counts) for part in range(n)]
+    return tf.raw_ops.MergeV2Checkpoints(
+        checkpoint_prefixes=[tf.strings.join([prefix, part]) for part in parts],
+        destination_prefix=prefix,
+        delete_old_dirs=False,
+    )
+
+
+def _parts(variables, size):
+    """[[(variable, (first row, one past the last), or None for all)]]: what is written together. As
+    many parts for each of `size` slices of one variable."""
+    together, blocks = [], []
+    for variable in variables:
+        whole = int(np.prod(stored(variable).full_shape, dtype=np.int64)) * variable.dtype.size
+        count = math.ceil(whole / (size if is_sliced(variable) else 1) / SAVE_BLOCK)
+        if count < 2 or for_npu():  # where a gather is a program of its own
+            together.append((variable, None))
+            continue
+        rows = variable.shape.as_list()[0]
+        ends = [rows * number // count for number in range(count + 1)]
+        blocks += [[(variable, span)] for span in zip(ends, ends[1:])]
+    return [together] * bool(together) + blocks
+
+
+def _rows(variable, rows):
+    if rows is None:
+        return variable.value()
+    with tf.device(variable.device):
+        return tf.gather(variable, tf.range(*rows))
 
 
 def _restore_op(prefix, variables):
-    assigned = []
+    """Large variables one after the other: each is in memory twice until it is taken over."""
+    assigned, large = [], []
     for variable in variables:
         kept = stored(variable)
-        with tf.device("/cpu:0"):
+        with tf.device("/cpu:0"), tf.control_dependencies(large[-1:]):
             (value,) = tf.raw_ops.RestoreV2(
                 prefix=prefix,
                 tensor_names=[kept.name],
@@ -142,6 +184,8 @@ def _restore_op(prefix, variables):
             )
         with tf.device(variable.device):
             assigned.append(tf.assign(variable, tf.reshape(value, variable.shape)))
+        if variable_bytes(variable) > SAVE_BLOCK:
+            large.append(assigned[-1])
     return tf.group(*assigned)
 
 

@@ -10,7 +10,8 @@ import dataclasses
 from data.pipeline import READ_AHEAD, batches_at_once
 from runtime.ranks import Ranks
 from runtime.tf1 import tf
-from training.checkpoint import CheckpointWriter
+from runtime.variables import variable_bytes
+from training.checkpoint import save_op
 from training.live_tensors import live_tensors, needed, scope_of
 from training.optimizer import RULES
 from training.plan import Plan
@@ -37,7 +38,7 @@ def estimate(config, identities, per_host=1, hosts=1):
     with tf.Graph().as_default():
         step = one_rank(config, identities, per_host, hosts)
         return Estimate(
-            device_uses(step.towers[0], step),
+            device_uses(step.towers[0], step, per_host * hosts),
             host_uses(config, net_bytes(step), per_host, hosts),
             exchanges(step, per_host * hosts),
         )
@@ -77,14 +78,14 @@ def plan_of(config, identities):
     return Plan(**dict(dict.fromkeys(Plan._fields), **known))
 
 
-def device_uses(tower, step):
-    """{use: bytes} of one rank's device, once training runs."""
+def device_uses(tower, step, size=1):
+    """{use: bytes} of one rank's device, once training runs. size: of all ranks."""
     uses = collections.OrderedDict(_state(tower))
     step_uses, most = _step_uses(tower, step)
     uses.update(step_uses)
     for use, fetches in (
         ("more when validating", [tower.plain_bD, tower.mirrored_bD]),
-        ("more when saving", [CheckpointWriter("", {}, 1)._save]),
+        ("more when saving", [save_op("", "", tf.global_variables(), size)]),
     ):
         more = max(0, live_tensors(fetches).peak - most)
         uses[use], most = more, most + more
@@ -110,10 +111,6 @@ def _state(tower):
     sums = [one for one in tf.local_variables() if not one.op.name.startswith("replica_")]
     uses["sums over a batch's parts"] = sum(variable_bytes(variable) for variable in sums)
     return uses
-
-
-def variable_bytes(variable):
-    return variable.shape.num_elements() * variable.dtype.size
 
 
 def step_peak(tower, step):

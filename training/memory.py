@@ -3,7 +3,8 @@
 import logging
 import re
 
-from training.estimate import host_uses, net_bytes, step_peak, variable_bytes
+from runtime.variables import variable_bytes
+from training.estimate import host_uses, net_bytes, step_peak
 
 GIB = float(2**30)
 WRONG = 0.15  # as far as an estimate may be off: a run is refused where even that does not save it

@@ -1,10 +1,14 @@
 import json
 import os
+import subprocess
+import sys
 
 import numpy as np
 import pytest
 
 from runtime.tf1 import tf
+from runtime.variables import weight
+from training import checkpoint
 from training.checkpoint import CheckpointWriter, clear_unfinished, newest_whole, steps_in
 
 
@@ -106,3 +110,59 @@ def test_the_record_is_json_that_names_each_file(written):
     }
     for name, facts in files.items():
         assert os.path.getsize(os.path.join(directory, name)) == facts["bytes"]
+
+
+def test_a_large_variable_is_written_in_blocks_of_one_tensor(tmp_path, monkeypatch):
+    """Whole, and as a slice of a larger one, of which this process has two."""
+    monkeypatch.setattr(checkpoint, "SAVE_BLOCK", 30_000)
+    values = np.random.RandomState(0).randn(1001, 16).astype(np.float32)
+    with tf.Graph().as_default(), tf.Session() as session:
+        whole = weight("whole", [1001, 16], tf.constant_initializer(values))
+        half = weight("half", [1001, 16], tf.constant_initializer(-values), slice_of=(1001, 2002))
+        small = weight("small", [7], tf.zeros_initializer())
+        writer = CheckpointWriter(str(tmp_path), {"net": {}}, keep=3)
+        session.run(tf.global_variables_initializer())
+        prefix = writer.save(session, 1)
+        reader = tf.train.load_checkpoint(prefix)
+        np.testing.assert_array_equal(reader.get_tensor("whole"), values)
+        assert reader.get_variable_to_shape_map()["half"] == [2002, 16]
+        data = [name for name in os.listdir(str(tmp_path)) if ".data-" in name]
+        assert len(data) == 1 + 3 + 5  # of the small one; 64,064 and, of both slices, 128,128 bytes
+        session.run([variable.assign(variable * 0.0 + 9.0) for variable in (whole, half, small)])
+        writer.restore(session, prefix)
+        np.testing.assert_array_equal(session.run(whole), values)
+        np.testing.assert_array_equal(session.run(half), -values)
+        np.testing.assert_array_equal(session.run(small), np.zeros(7))
+
+
+SAVE = """
+import sys
+from runtime.tf1 import tf
+from runtime.variables import weight
+from training import checkpoint
+
+checkpoint.SAVE_BLOCK = int(sys.argv[1])
+centres = weight("centres", [1 << 18, 512], tf.zeros_initializer())  # 512 MiB
+touched = tf.raw_ops.ResourceScatterUpdate(
+    resource=centres.handle, indices=[3], updates=tf.ones([1, 512])
+)
+writer = checkpoint.CheckpointWriter(sys.argv[2], {"net": {}}, keep=3)
+with tf.Session() as session:
+    session.run(centres.initializer)
+    session.run(touched)
+    with open("/proc/self/status") as status:
+        held = [line for line in status if line.startswith("VmRSS")]
+    with open("/proc/self/clear_refs", "w") as forget:
+        forget.write("5")  # the highest so far
+    assert writer.save(session, 1)
+    with open("/proc/self/status") as status:
+        held += [line for line in status if line.startswith("VmHWM")]
+print(*[int(line.split()[1]) // 1024 for line in held])
+"""
+
+
+@pytest.mark.skipif(not os.path.exists("/proc/self/clear_refs"), reason="no /proc")
+def test_writing_a_large_variable_does_not_hold_it_twice(tmp_path):
+    words = [sys.executable, "-c", SAVE, str(64 << 20), str(tmp_path)]
+    before, most = map(int, subprocess.check_output(words).split()[-2:])
+    assert most - before < 200, (before, most)  # of 512 MiB
