@@ -33,6 +33,9 @@ CASES = (
     dict(lineage="arcface_torch_mbf", batch_size=32, num_output=10000),
     dict(net_depth=18, batch_size=16, num_output=10000, accumulate=2),
     dict(net_depth=18, batch_size=16, num_output=50000, num_devices=2),
+    dict(net_depth=18, batch_size=16, num_output=1000, width=0.5),
+    dict(net_depth=18, batch_size=16, num_output=10000, optimizer="adamw", accumulate=2),
+    dict(net_depth=18, batch_size=16, num_output=1000, recompute=True),
 )
 
 
