@@ -140,7 +140,8 @@ def convert(folder, rec, words, workers):
         folder=folder,
         size=os.path.getsize(rec),
     )
-    answer = subprocess.check_output([sys.executable, "-c", program])
+    environ = dict(os.environ, OPENBLAS_NUM_THREADS="1")  # as the script says for itself
+    answer = subprocess.check_output([sys.executable, "-c", program], env=environ)
     shutil.rmtree(out)
     return tuple(json.loads(answer.decode()))
 

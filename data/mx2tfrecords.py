@@ -13,6 +13,7 @@ from typing import Optional
 
 if __package__ in (None, ""):  # run as a file: imports start at the repository's root
     sys.path[0] = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
+    os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")  # NumPy's would spin beside the workers
 
 import numpy as np  # noqa: E402
 from tqdm import tqdm  # noqa: E402
