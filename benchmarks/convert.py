@@ -92,6 +92,8 @@ class BenchmarkConfig:
 
 def main(argv=None):
     config = parse_flags(BenchmarkConfig, argv, __doc__)
+    if config.loop_python and not shutil.which(config.loop_python):
+        raise ValueError(f"--loop_python {config.loop_python} cannot be run; name a Python.")
     with tempfile.TemporaryDirectory(dir=config.work_path) as folder:
         rec = write_rec(folder, config.records, config.record_bytes)
         size = os.path.getsize(rec)
@@ -210,13 +212,12 @@ def original_loop(python, folder, rec, records):
     words = [python, "-c", ORIGINAL, rec, os.path.join(folder, "tran.tfrecords"), str(records)]
     warm(folder, os.path.getsize(rec))
     try:
-        answer = subprocess.check_output(words)
-    except (OSError, subprocess.CalledProcessError) as error:
+        return float(subprocess.check_output(words).split()[-1])
+    except subprocess.CalledProcessError as error:
         raise ValueError(
-            f"--loop_python {python} did not run the loop ({error.__class__.__name__}); name a "
-            "Python in which mxnet and tensorflow can be imported."
+            f"--loop_python {python} ended with {error.returncode}; name a Python in which mxnet "
+            "and tensorflow can be imported."
         ) from error
-    return float(answer.split()[-1])
 
 
 def write_rec(folder, records, record_bytes):

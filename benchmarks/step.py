@@ -21,6 +21,7 @@ import collections  # noqa: E402
 import dataclasses  # noqa: E402
 import json  # noqa: E402
 import re  # noqa: E402
+import shutil  # noqa: E402
 import statistics  # noqa: E402
 import subprocess  # noqa: E402
 import time  # noqa: E402
@@ -214,10 +215,7 @@ def alone(part, config):
     words = [python, os.path.abspath(__file__), "--part", part]
     for name in ("net_depth", "batch_size", "steps", "precision", "against"):
         words += [f"--{name}", str(getattr(config, name))]
-    try:
-        done = subprocess.run(words, stdout=subprocess.PIPE)
-    except OSError as error:
-        raise ValueError(f"--peer_python {python}: {error.strerror}; name a Python.") from error
+    done = subprocess.run(words, stdout=subprocess.PIPE)
     if done.returncode:
         sys.exit(done.returncode)  # it has said why
     return json.loads(done.stdout.splitlines()[-1])
@@ -235,6 +233,8 @@ def main(argv=None):
     if config.part != "all":
         print(json.dumps(MEASURES[config.part](config)))
         return
+    if config.peer_python and not shutil.which(config.peer_python):
+        raise ValueError(f"--peer_python {config.peer_python} cannot be run; name a Python.")
     print(f"r{config.net_depth}, batch {config.batch_size}, {os.cpu_count()} cores", flush=True)
     if config.against == "parts":
         name, shares = alone("parts", config)

@@ -40,7 +40,7 @@ class CheckpointWriter:
         self._restore = _restore_op(self._prefix, kept)
         ours = [v for v in kept if ranks.leads or is_sliced(v)]
         self._save = save_op(self._prefix, f".part-{ranks.host}", ours, ranks.size)
-        self._merge = _merge_op(self._prefix, kept, ranks)
+        self._merge = merge_op(self._prefix, kept, ranks)
 
     def restore(self, session, prefix):
         """Takes a checkpoint in: what is whole, and of each slice what is this process's."""
@@ -133,7 +133,7 @@ def save_op(prefix, part, variables, size):
     return written
 
 
-def _merge_op(prefix, variables, ranks):
+def merge_op(prefix, variables, ranks):
     """Makes one checkpoint of what the hosts have written: the first host all that is kept, each of
     the others its slices, in as many parts as the first has of its own."""
     sliced = [variable for variable in variables if is_sliced(variable)]

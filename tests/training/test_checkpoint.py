@@ -6,6 +6,7 @@ import sys
 import numpy as np
 import pytest
 
+from runtime.ranks import Ranks
 from runtime.tf1 import tf
 from runtime.variables import weight
 from training import checkpoint
@@ -135,8 +136,29 @@ def test_a_large_variable_is_written_in_blocks_of_one_tensor(tmp_path, monkeypat
         np.testing.assert_array_equal(session.run(small), np.zeros(7))
 
 
+def test_hosts_with_uneven_slices_write_one_tensor(tmp_path, monkeypatch):
+    """The first host merges as many blocks of the second as the second wrote."""
+    monkeypatch.setattr(checkpoint, "SAVE_BLOCK", 16 * 64)  # 16 rows
+    values = np.random.RandomState(0).randn(65, 16).astype(np.float32)
+    prefix = str(tmp_path / "both")
+    for host, (first, last) in ((1, (33, 65)), (0, (0, 33))):
+        ranks = Ranks(hosts=("a:1", "b:1"), host=host)
+        with tf.Graph().as_default(), tf.Session() as session:
+            start = tf.constant_initializer(values[first:last])
+            centres = weight("centres", [last - first, 16], start, slice_of=(first, 65))
+            kept = [centres] if host else [centres, weight("bias", [3], tf.ones_initializer())]
+            session.run(tf.global_variables_initializer())
+            session.run(checkpoint.save_op(prefix, f".part-{host}", kept, ranks.size))
+            if ranks.leads:
+                session.run(checkpoint.merge_op(prefix, kept, ranks))
+    reader = tf.train.load_checkpoint(prefix)
+    np.testing.assert_array_equal(reader.get_tensor("centres"), values)
+    np.testing.assert_array_equal(reader.get_tensor("bias"), np.ones(3))
+
+
 SAVE = """
 import sys
+from runtime.ranks import Ranks
 from runtime.tf1 import tf
 from runtime.variables import weight
 from training import checkpoint
