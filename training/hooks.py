@@ -278,6 +278,8 @@ class Validation(Hook):
             highest = max(self.best.get(name, 0.0), row["accuracy_flip"] if step else 0.0)
             self.best[name] = highest
             highest_so_far = f"highest so far {highest:.4f}" if step else "untrained"
+            if not self.ranks.leads:
+                continue
             logging.info(
                 "step %d, %s: accuracy %.4f +- %.4f, with mirror %.4f +- %.4f (%s), threshold %.2f",
                 step,
@@ -373,4 +375,5 @@ class Checkpoints(Hook):
         self.seconds += time.perf_counter() - begun
         if prefix:
             self.saved = step
-            logging.info("step %d: saved %s", step, prefix)
+            if self.writer.ranks.leads:
+                logging.info("step %d: saved %s", step, prefix)

@@ -199,17 +199,6 @@ def this_host(argv=None, directory=None, index=0, limit=None):
     return [Member(own_command(argv), ["--resume"], None, None, "the run", pulse)]
 
 
-def local_hosts(words, addresses, log_directory):
-    """One process for each address, all on this machine: several hosts without several machines.
-    The first speaks on our streams, the others into files."""
-    members = []
-    for index in range(len(addresses)):
-        flags = ["--worker_hosts", ",".join(addresses), "--task_index", str(index)]
-        log = os.path.join(log_directory, f"host_{index}.log") if index else None
-        members.append(Member(list(words) + flags, ["--resume"], None, log, f"host {index}"))
-    return members
-
-
 def this_server(num_devices, environ, directory, argv=None):
     """The processes of this server's Ascend cards. RANK_TABLE_FILE names the table of a run on
     several cards; without it, one of this server's first num_devices cards is written into the

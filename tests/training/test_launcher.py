@@ -11,7 +11,6 @@ import pytest
 from runtime.rank_table import make_cards, read_table, write_table
 from training.launcher import (
     Member,
-    local_hosts,
     npu_cards,
     own_command,
     supervise,
@@ -132,13 +131,6 @@ def test_the_child_is_not_a_supervisor():
     words = own_command(["train_nets_mgpu.py", "--supervise", "--max_restarts", "3"])
     assert words[0] == sys.executable and words[1] == "train_nets_mgpu.py"
     assert words[-1] == "--no_supervise"  # after all that could say --supervise
-
-
-def test_local_hosts_differ_by_their_index(tmp_path):
-    members = local_hosts(["train"], ("a:1", "b:2"), str(tmp_path))
-    assert [m.words for m in members] == [
-        ["train", "--worker_hosts", "a:1,b:2", "--task_index", str(index)] for index in (0, 1)
-    ]
 
 
 def hccn_conf(folder, cards=8):
