@@ -2,7 +2,7 @@
 
     python benchmarks/convert.py             # 100,000 records of 9 kB, about 4 GB of disk
     python benchmarks/convert.py --records 20000
-    python benchmarks/convert.py --loop_python PATH    # a Python with mxnet==1.9.1 and TensorFlow
+    python benchmarks/convert.py --loop_python PATH    # one with requirements.txt and mxnet==1.9.1
 
 Ratios are medians of interleaved runs on files that the system holds in memory: above 1 is faster.
 Before each run as much memory as it takes is written to and freed: a virtual machine gets memory
@@ -58,21 +58,14 @@ print(json.dumps([seconds, memory, imports]))
 """
 
 
-# The loop as the original has it, which prints its seconds.
-ORIGINAL = """
-import sys, time
-import mxnet as mx, tensorflow as tf
-rec, out, records = sys.argv[1], sys.argv[2], int(sys.argv[3])
-reader = mx.recordio.MXIndexedRecordIO(rec[:-3] + "idx", rec, "r")
-began = time.time()
-with tf.io.TFRecordWriter(out) as writer:
-    for key in range(1, records + 1):
-        header, image = mx.recordio.unpack(reader.read_idx(key))
-        raw = tf.train.Feature(bytes_list=tf.train.BytesList(value=[image]))
-        label = tf.train.Feature(int64_list=tf.train.Int64List(value=[int(header.label)]))
-        features = tf.train.Features(feature={"image_raw": raw, "label": label})
-        writer.write(tf.train.Example(features=features).SerializeToString())
-print(time.time() - began)
+# Runs the Example loop with MXNet's own reader, and prints its seconds.
+WITH_MXNET = """
+import sys
+import mxnet as mx
+sys.path.insert(0, {root!r})
+from benchmarks.convert import example_loop
+reader = mx.recordio.MXIndexedRecordIO({rec!r}[:-3] + "idx", {rec!r}, "r")
+print(example_loop({folder!r}, {rec!r}, {records}, reader, mx.recordio.unpack))
 """
 
 
@@ -101,9 +94,9 @@ def main(argv=None):
         rounds = [measure(folder, rec, config.workers) for _ in range(config.repeats + 1)][1:]
         some = config.records // LOOP_SHARE
         if config.loop_python:
-            loop = original_loop(config.loop_python, folder, rec, some) * LOOP_SHARE
+            loop = loop_with_mxnet(config.loop_python, folder, rec, some) * LOOP_SHARE
         else:
-            loop = example_loop(folder, rec, some) * LOOP_SHARE
+            loop = example_loop(folder, rec, some, IndexedReader(rec), unpack) * LOOP_SHARE
     report(rounds, loop, size, config.records)
 
 
@@ -181,19 +174,19 @@ def unpack(record):
     return header, record[24:]
 
 
-def example_loop(folder, rec, records):
+def example_loop(folder, rec, records, reader, unpack):
     """Seconds of the original converter's loop; imports and reading the .idx are not counted.
 
     For each key from 1 on: read_idx, unpack, a tf.train.Example of its two features, one write to
-    one TFRecordWriter, a line each 10,000. It decodes nothing. Faster than the original was, which
-    had to cross from Python to MXNet and back for each record."""
+    one TFRecordWriter, a line each 10,000. It decodes nothing. With the stand-ins above it is
+    faster than the original was, which had to cross from Python to MXNet and back for each record.
+    """
     from runtime.tf1 import tf
 
-    reader = IndexedReader(rec)
     out = os.path.join(folder, "tran.tfrecords")
     warm(folder, os.path.getsize(rec))
     began = time.time()
-    with reader.stream, tf.python_io.TFRecordWriter(out) as writer:
+    with tf.python_io.TFRecordWriter(out) as writer:
         for key in range(1, records + 1):
             header, image = unpack(reader.read_idx(key))
             raw = tf.train.Feature(bytes_list=tf.train.BytesList(value=[image]))
@@ -207,16 +200,15 @@ def example_loop(folder, rec, records):
     return seconds
 
 
-def original_loop(python, folder, rec, records):
-    """As example_loop, with MXNet itself, in a process of that Python."""
-    words = [python, "-c", ORIGINAL, rec, os.path.join(folder, "tran.tfrecords"), str(records)]
-    warm(folder, os.path.getsize(rec))
+def loop_with_mxnet(python, folder, rec, records):
+    """The Example loop in a process of that Python, which has MXNet."""
+    program = WITH_MXNET.format(root=ROOT, folder=folder, rec=rec, records=records)
     try:
-        return float(subprocess.check_output(words).split()[-1])
+        return float(subprocess.check_output([python, "-c", program]).split()[-1])
     except subprocess.CalledProcessError as error:
         raise ValueError(
-            f"--loop_python {python} ended with {error.returncode}; name a Python in which mxnet "
-            "and tensorflow can be imported."
+            f"--loop_python {python} ended with {error.returncode}; name a Python that has mxnet "
+            "and what requirements.txt lists."
         ) from error
 
 

@@ -13,6 +13,7 @@ from data.image_bytes import decoded
 from data.manifest import LocalFiles, read_manifest
 from data.record_stream import RecordStream, shard_and_number
 from data.shards import parse_example
+from data.workers import allowed_cores
 from runtime.session import session_config
 from runtime.tf1 import tf
 
@@ -71,7 +72,7 @@ def training_batches(
         parts = (images,) + tuple(found[1:])
         return (batch,) + parts if on_error == "stop" else parts
 
-    threads = threads or cores()
+    threads = threads or allowed_cores()
     batches = batches.enumerate().map(finish, num_parallel_calls=batches_at_once(threads))
     batches = batches.with_options(_options(threads))
     if on_error == "stop":
@@ -223,14 +224,9 @@ def _holds_pixels(path, manifest, image_size):
     return False
 
 
-def cores():
-    """How many this process may use."""
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
-
-
 def batches_at_once(threads=None):
     """How many are decoded at a time, and as many may wait decoded."""
-    return min(threads or cores(), BATCHES_AT_ONCE)
+    return min(threads or allowed_cores(), BATCHES_AT_ONCE)
 
 
 def _options(threads):

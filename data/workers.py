@@ -11,10 +11,15 @@ import traceback
 from runtime.script import ROOT
 
 
+def allowed_cores():
+    """How many processor cores this process may use."""
+    allowed = getattr(os, "sched_getaffinity", None)  # Linux
+    return len(allowed(0)) if allowed else os.cpu_count() or 1
+
+
 def cores():
     """Processor cores that this process may use, at most 4: more wait for the disk."""
-    allowed = getattr(os, "sched_getaffinity", None)  # Linux
-    return min(4, len(allowed(0)) if allowed else os.cpu_count() or 1)
+    return min(4, allowed_cores())
 
 
 def run_calls(function, calls, workers, progress):

@@ -138,14 +138,15 @@ def _move_all(variable, gradient, kind, rates, decay):
             pairs = zip([variable] + slots, [weights] + states)
             return tf.group(*[tf.assign(target, value) for target, value in pairs])
     words = dict(lr=rates.rate, momentum=rates.momentum, use_nesterov=kind == "nesterov")
-    if for_npu():
-        words["grad"] = gradient + decay * variable if decay else gradient
-        return tf.raw_ops.ApplyMomentum(var=variable, accum=slot(variable), **words).op
     decayed = []
-    if decay and rates.momentum and kind != "nesterov":
+    if decay and rates.momentum and kind != "nesterov" and not for_npu():
         decayed = [_add_in_place(slot(variable), decay / rates.momentum, variable.value())]
     elif decay:
         gradient += decay * variable
+    if for_npu():
+        return tf.raw_ops.ApplyMomentum(
+            var=variable, accum=slot(variable), grad=gradient, **words
+        ).op
     with tf.control_dependencies(decayed):
         return tf.raw_ops.ResourceApplyMomentum(
             var=variable.handle, accum=slot(variable).handle, grad=gradient, **words

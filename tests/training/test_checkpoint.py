@@ -158,7 +158,6 @@ def test_hosts_with_uneven_slices_write_one_tensor(tmp_path, monkeypatch):
 
 SAVE = """
 import sys
-from runtime.ranks import Ranks
 from runtime.tf1 import tf
 from runtime.variables import weight
 from training import checkpoint
