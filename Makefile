@@ -9,7 +9,7 @@ PYTHON37 ?= $(shell for p in python3.7 "$$HOME"/.pyenv/versions/3.7*/bin/python3
 	{ echo "$$p"; break; }; done)
 PIP = -m pip install --quiet --disable-pip-version-check
 WORKERS ?= 2
-SOURCES = runtime data nets losses evaluation training benchmarks scripts tests *.py
+SOURCES = runtime data faces nets losses checkpoint inference evaluation training tools benchmarks scripts tests *.py
 
 .PHONY: demo venv venv-tf1 test test-tf1 check format clean
 .DEFAULT_GOAL := demo

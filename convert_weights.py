@@ -10,13 +10,13 @@ import dataclasses
 import os
 from typing import Optional, Tuple
 
+from checkpoint.reader import save_arrays, spec_of, variable_arrays
 from nets.build import variable_shapes
-from nets.conversion import COUNTERS, arrays_of, describe, tensors_of
 from nets.lineages import LINEAGES, NetSpec
-from nets.saved import save_arrays, spec_of, variable_arrays
-from nets.weight_files import check_writable, read_tensors, write_tensors
+from nets.weights.files import check_writable, read_tensors, write_tensors
+from nets.weights.layout import COUNTERS, arrays_of, describe, tensors_of
+from runtime.cli import run
 from runtime.flags import flag, parse_flags
-from runtime.script import run
 from runtime.tf1 import VERSION
 
 

@@ -12,12 +12,12 @@ from typing import Optional, Tuple
 
 from tqdm import tqdm
 
-from evaluation.embedder import Embedder
-from evaluation.pairs import check_set, evaluate_set, find_sets
-from evaluation.pairs_report import write_pairs_report
-from nets.saved import find_checkpoints, read_record, spec_of, step_of
+from checkpoint.reader import find_checkpoints, read_record, spec_of, step_of
+from evaluation.report.pair_errors import write_pairs_report
+from evaluation.verification_set import check_set, evaluate_set, find_sets
+from inference.embedder import Embedder
+from runtime.cli import run
 from runtime.flags import flag, parse_flags
-from runtime.script import run
 from runtime.session import DEVICES
 from verification import plot_roc, roc_curve
 

@@ -13,10 +13,10 @@ import cv2
 import numpy as np
 from tqdm import tqdm
 
-from evaluation import ijb, ijb_lists
+from evaluation import ijb, ijb_metadata
 from evaluation.alignment import align
+from runtime.cli import run
 from runtime.flags import flag, parse_flags
-from runtime.script import run
 from verification import plot_roc
 
 PROTOCOLS = ("1:1", "1:N")
@@ -29,7 +29,7 @@ class IjbConfig:
     data_path: str = flag(
         dataclasses.MISSING, "directory with meta/ and loose_crop/, or with IJBB/ and IJBC/"
     )
-    subset: str = flag("IJBC", "which benchmark:", choices=ijb_lists.SUBSETS)
+    subset: str = flag("IJBC", "which benchmark:", choices=ijb_metadata.SUBSETS)
     protocols: Tuple[str, ...] = flag(PROTOCOLS, "what is asked:", choices=PROTOCOLS)
 
     ckpt_file: Optional[str] = flag(None, "the checkpoint that embeds the images", "embeddings")
@@ -77,7 +77,7 @@ class IjbConfig:
 def main(argv=None):
     config = parse_flags(IjbConfig, argv, description=__doc__.splitlines()[0])
     embedder = open_checkpoint(config) if config.ckpt_file else None
-    images = ijb_lists.read_images(config.data_path, config.subset)
+    images = ijb_metadata.read_images(config.data_path, config.subset)
     questions = read_questions(config, images)
     for path in (config.json, config.csv, config.plot):
         os.makedirs(os.path.dirname(os.path.abspath(path or ".")), exist_ok=True)
@@ -90,7 +90,7 @@ def main(argv=None):
 
 def read_questions(config, images):
     """{protocol: its lists}, read before the net runs."""
-    readers = {"1:1": ijb_lists.read_pair_list, "1:N": ijb_lists.read_galleries}
+    readers = {"1:1": ijb_metadata.read_pair_list, "1:N": ijb_metadata.read_galleries}
     return {
         protocol: readers[protocol](config.data_path, config.subset, images)
         for protocol in config.protocols
@@ -153,16 +153,16 @@ def _open_rows(path, count):
 
 def open_checkpoint(config):
     """The Embedder of --ckpt_file; a checkpoint or device that is not there ends here."""
-    from evaluation.embedder import Embedder  # TensorFlow is not needed for --embeddings
+    from inference.embedder import Embedder  # TensorFlow is not needed for --embeddings
 
     return Embedder(config.ckpt_file, config.device, config.batch_size)
 
 
 def from_checkpoint(config, images, embedder):
     """(plain, mirrored) of the net, a batch at a time; images are read and aligned ahead."""
-    from evaluation.embedder import ahead, filled
+    from inference.embedder import ahead, filled
 
-    directory = ijb_lists.image_directory(config.data_path, config.subset)
+    directory = ijb_metadata.image_directory(config.data_path, config.subset)
     check_files(directory, images.names)
     with embedder:
         keep = _keeper(config, len(images.names), embedder.spec.embedding_size)

@@ -12,10 +12,10 @@ import cv2
 import numpy as np
 from tqdm import tqdm
 
-from evaluation.embedder import Embedder, ahead, embed_images
-from nets.saved import spec_of
+from checkpoint.reader import spec_of
+from inference.embedder import Embedder, ahead, embed_images
+from runtime.cli import run
 from runtime.flags import flag, parse_flags
-from runtime.script import run
 
 IMAGE_ENDINGS = (".bmp", ".jpeg", ".jpg", ".png", ".webp")
 

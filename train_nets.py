@@ -1,7 +1,7 @@
 """Trains a face-recognition net on one device: python3 train_nets.py --config configs/demo.yaml."""
 
+from runtime.cli import run
 from runtime.flags import parse_flags
-from runtime.script import run
 from training.config import TrainConfig
 from training.train import train
 

@@ -1,8 +1,8 @@
 """Trains a face-recognition net on many devices and hosts:
 python3 train_nets_mgpu.py --num_devices 8 --device gpu --config configs/ms1mv3_r50.yaml."""
 
+from runtime.cli import run
 from runtime.flags import parse_flags
-from runtime.script import run
 from training.config import ManyConfig
 from training.many import train_many
 

@@ -14,8 +14,8 @@ from typing import Dict, Optional, Tuple
 
 import numpy as np
 
+from runtime.cli import run
 from runtime.flags import flag, parse_flags
-from runtime.script import run
 
 THRESHOLDS = np.arange(0, 4, 0.01)  # InsightFace's grid, for accuracy and the ROC
 FINE_THRESHOLDS = np.arange(0, 4, 0.001)  # and its grid for TAR@FAR

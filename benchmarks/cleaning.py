@@ -1,4 +1,4 @@
-"""How much label noise data/clean_with_subcenters.py finds, and what it costs in clean images.
+"""How much label noise tools/clean_with_subcenters.py finds, and what it costs in clean images.
 
 Draws a synthetic data set, gives --noise of its images another identity's label, trains a small
 network with sub-centres on it by train_nets.py, cleans it, and prints the share of the wrong labels
@@ -19,10 +19,10 @@ import subprocess  # noqa: E402
 
 import numpy as np  # noqa: E402
 
-from data.manifest import FILE, read_manifest, write_manifest  # noqa: E402
-from data.shards import read_shard, write_frames  # noqa: E402
+from data.formats.manifest import FILE, read_manifest, write_manifest  # noqa: E402
+from data.formats.tfrecord import read_shard, write_frames  # noqa: E402
+from runtime.cli import ROOT, run  # noqa: E402
 from runtime.flags import flag, parse_flags  # noqa: E402
-from runtime.script import ROOT, run  # noqa: E402
 
 
 @dataclasses.dataclass(frozen=True)
@@ -69,7 +69,7 @@ def main(argv=None):
     last = max(glob.glob(os.path.join(trained, "ckpt", "*.ckpt.index")), key=os.path.getmtime)
     words = ["--ckpt_file", last[: -len(".index")], "--tfrecords_file_path", wrong]
     words += ["--output_path", cleaned, "--angle", config.angle]
-    _call("data/clean_with_subcenters.py", *words)
+    _call("tools/clean_with_subcenters.py", *words)
     found, lost = compare(right, wrong, cleaned)
     print(f"wrong labels left out: {found:.1%} (wanted: 80 % or more)")
     print(f"right labels left out: {lost:.1%} (wanted: 5 % or less)")

@@ -27,9 +27,9 @@ if __package__ in (None, ""):  # run as a file: imports start at the repository'
 
 import numpy as np  # noqa: E402
 
-from data.recordio import RecordWriter, pack_header, pack_image  # noqa: E402
+from data.formats.recordio import RecordWriter, pack_header, pack_image  # noqa: E402
+from runtime.cli import ROOT, run  # noqa: E402
 from runtime.flags import flag, parse_flags  # noqa: E402
-from runtime.script import ROOT, run  # noqa: E402
 
 EACH = 50  # images of an identity
 LOOP_SHARE = 10  # the Example loop converts a tenth of the records
@@ -41,7 +41,8 @@ import time
 began = time.time()
 import json, os, resource, sys
 sys.path.insert(0, {root!r})
-from data import crc32c, mx2tfrecords
+from data import mx2tfrecords
+from data.formats import crc32c
 from runtime.flags import parse_flags
 crc32c.crc32c(b"")
 imports = time.time() - began

@@ -16,8 +16,8 @@ if __package__ in (None, ""):  # run as a file: imports start at the repository'
     sys.path[0] = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
 
 from benchmarks import convert, pipeline  # noqa: E402
+from runtime.cli import run  # noqa: E402
 from runtime.flags import flag, parse_flags  # noqa: E402
-from runtime.script import run  # noqa: E402
 
 
 @dataclasses.dataclass(frozen=True)

@@ -1,4 +1,4 @@
-"""Memory as training.estimate predicts it, beside what training processes are seen to need.
+"""Memory as training.cost.estimate predicts it, beside what training processes are seen to need.
 
 Each case is a process of its own, which trains some steps on images made for it. Two things are
 measured: the peak of the tensors of a step, by the allocations that TensorFlow's own trace lists,
@@ -19,8 +19,8 @@ import subprocess  # noqa: E402
 import tempfile  # noqa: E402
 from typing import Optional, Tuple  # noqa: E402
 
+from runtime.cli import run  # noqa: E402
 from runtime.flags import flag, parse_flags  # noqa: E402
-from runtime.script import run  # noqa: E402
 
 IMAGES, SIDE = 64, 112
 CASES = (
@@ -80,7 +80,7 @@ def config_of(case, data="-", output="-"):
 def _predicted(case):
     """{tensors: bytes at the peak of a step, process: bytes above its libraries}, of all ranks."""
     from runtime.tf1 import tf
-    from training.estimate import (
+    from training.cost.estimate import (
         IMPORT_BYTES,
         device_uses,
         host_uses,
@@ -114,7 +114,7 @@ def _in_a_process(case, steps):
 
 def _measured(case, steps):
     """As _predicted, of a run in this process."""
-    from runtime.ranks import Ranks
+    from runtime.distributed.ranks import Ranks
     from training.train import train
 
     with tempfile.TemporaryDirectory() as folder:
@@ -133,10 +133,10 @@ def traced_peaks(config, ranks):
     """Bytes that were allocated at most at once in each run of a step, by TensorFlow's trace."""
     import numpy as np
 
-    from runtime.ranks import prepared
+    from runtime.distributed.ranks import prepared
     from runtime.tf1 import tf
-    from training.estimate import plan_of
-    from training.step import build_step
+    from training.cost.estimate import plan_of
+    from training.graph.step import build_step
 
     images = config.batch_size // ranks.size // config.accumulate
     pixels = np.random.RandomState(0).randint(0, 256, (images, SIDE, SIDE, 3)).astype(np.uint8)
@@ -186,7 +186,7 @@ def _data_set(folder):
     import cv2
     import numpy as np
 
-    from data.shards import example_bytes
+    from data.formats.tfrecord import example_bytes
     from runtime.tf1 import tf
 
     noise = np.random.RandomState(0)

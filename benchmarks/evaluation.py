@@ -18,7 +18,10 @@ import time  # noqa: E402
 import numpy as np  # noqa: E402
 
 import verification  # noqa: E402
-from evaluation import ijb, ijb_lists  # noqa: E402
+from evaluation import (
+    ijb,  # noqa: E402
+    ijb_metadata,  # noqa: E402
+)
 
 PAIRS, FOLDS, DIMENSIONS = 6000, 10, 512
 IJBC_IMAGES, IJBC_TEMPLATES, IJBC_GALLERY = 469375, 23124, 3531
@@ -72,8 +75,8 @@ def validate(images=12000, batch_size=64):
     import cv2
 
     from data.eval_data_reader import decode_images, write_pairs
-    from evaluation.embedder import both_ways
-    from evaluation.pairs import evaluate_set
+    from evaluation.verification_set import evaluate_set
+    from inference.embedder import both_ways
     from nets.lineages import NetSpec
     from runtime.session import session_config
     from runtime.tf1 import tf
@@ -170,10 +173,10 @@ def ijbc(batch_size=4096):
         os.waitpid(pid, 0)
         begun = time.perf_counter()
         clock = Clock()
-        images = ijb_lists.read_images(directory, "IJBC")
+        images = ijb_metadata.read_images(directory, "IJBC")
         clock("image lists")
-        first_P, second_P, issame_P = ijb_lists.read_pair_list(directory, "IJBC", images)
-        galleries = ijb_lists.read_galleries(directory, "IJBC", images)
+        first_P, second_P, issame_P = ijb_metadata.read_pair_list(directory, "IJBC", images)
+        galleries = ijb_metadata.read_galleries(directory, "IJBC", images)
         clock("pair list and galleries")
         mode = ijb.Mode(True, True, True)
         templates = ijb.Templates(

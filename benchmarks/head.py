@@ -28,8 +28,8 @@ import subprocess  # noqa: E402
 import time  # noqa: E402
 from typing import Tuple  # noqa: E402
 
+from runtime.cli import run  # noqa: E402
 from runtime.flags import flag, parse_flags  # noqa: E402
-from runtime.script import run  # noqa: E402
 
 RATE, MOMENTUM, DECAY, SCALE, MARGIN = 0.1, 0.9, 5e-4, 64.0, 0.5
 
@@ -156,7 +156,7 @@ def _status(key):
 
 def _ours(config):
     """(what makes a step, its name, bytes held before)"""
-    from runtime.ranks import Ranks, prepared
+    from runtime.distributed.ranks import Ranks, prepared
     from runtime.tf1 import VERSION, tf
 
     tf.set_random_seed(1)
@@ -183,9 +183,9 @@ def _ours(config):
 def _tower(config, ranks, rank, embeddings_ND, labels_N):
     """(what a step shows, the op that moves the centres) of one rank."""
     from losses.class_centres import Parts, class_centres_loss
-    from runtime.collectives import Collectives
+    from runtime.distributed.collectives import Collectives
     from runtime.tf1 import tf
-    from training.optimizer import apply_gradients
+    from training.graph.optimizer import apply_gradients
 
     collectives = Collectives(rank, ranks.size)
     head = class_centres_loss(

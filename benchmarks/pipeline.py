@@ -18,8 +18,8 @@ if __package__ in (None, ""):  # run as a file: imports start at the repository'
 import cv2  # noqa: E402
 import numpy as np  # noqa: E402
 
+from runtime.cli import run  # noqa: E402
 from runtime.flags import flag, parse_flags  # noqa: E402
-from runtime.script import run  # noqa: E402
 
 SHARDS, LOOPS = 8, 500
 PARTS = ("bare", "pipeline", "records", "bin")  # each in a process of its own
@@ -96,7 +96,7 @@ def _run(part, config, folder, processes=1):
 
 def _bare(config):
     """(images/s of one process's loop, cores busy)."""
-    from data.shards import read_shard
+    from data.formats.tfrecord import read_shard
 
     cv2.setNumThreads(1)
     path = os.path.join(config.folder, f"train-{0:05d}.tfrecords")
@@ -113,7 +113,7 @@ def _bare(config):
 
 def _pipeline(config):
     """(images/s, cores busy)."""
-    from data.pipeline import training_batches
+    from data.pipeline.batches import training_batches
 
     _keep_to(config.cores)
     return _drain(
@@ -125,7 +125,7 @@ def _pipeline(config):
 def _records(config):
     """(images/s, cores busy) of reading and shuffling records that nobody decodes, and of finding
     their labels."""
-    from data.pipeline import training_labels
+    from data.pipeline.batches import training_labels
 
     _keep_to(config.cores)
     return _drain(training_labels(config.folder, config.batch_size, seed=0), config)
@@ -180,7 +180,7 @@ def _write_data(folder, config):
     """Shards of images of about 9 kB, and one verification set in each of two forms."""
     import pickle
 
-    from data.shards import example_bytes
+    from data.formats.tfrecord import example_bytes
     from runtime.tf1 import tf
 
     encoded = [_image(number) for number in range(500)]

@@ -23,15 +23,15 @@ from typing import Tuple  # noqa: E402
 
 import numpy as np  # noqa: E402
 
-from runtime.collectives import Collectives, in_buckets  # noqa: E402
+from runtime.cli import run  # noqa: E402
+from runtime.distributed.collectives import Collectives, in_buckets  # noqa: E402
+from runtime.distributed.hosts import free_addresses  # noqa: E402
+from runtime.distributed.ranks import Ranks, open_target, prepared  # noqa: E402
 from runtime.flags import flag, parse_flags  # noqa: E402
-from runtime.hosts import free_addresses  # noqa: E402
-from runtime.ranks import Ranks, open_target, prepared  # noqa: E402
-from runtime.script import run  # noqa: E402
 from runtime.session import session_config  # noqa: E402
 from runtime.tf1 import TF2, tf  # noqa: E402
 from training.config import ManyConfig  # noqa: E402
-from training.step import build_step  # noqa: E402
+from training.graph.step import build_step  # noqa: E402
 
 Plan = collections.namedtuple(
     "Plan", "spec identities peak_rate total_steps warmup_steps rate_changes rate_factors "

@@ -28,8 +28,8 @@ import time  # noqa: E402
 
 import numpy as np  # noqa: E402
 
+from runtime.cli import run  # noqa: E402
 from runtime.flags import flag, parse_flags  # noqa: E402
-from runtime.script import run  # noqa: E402
 
 IDENTITIES, EMBEDDING, SIDE = 10000, 512, 112
 PARTS = ("ours", "original", "pytorch", "parts")
@@ -78,11 +78,11 @@ def ours(config):
 
 
 def built(config, tf):
-    """training.step.Step of a run on images that lie in memory."""
+    """training.graph.step.Step of a run on images that lie in memory."""
     from runtime.flags import build
     from training.config import TrainConfig
+    from training.graph.step import build_step
     from training.plan import Plan
-    from training.step import build_step
 
     images, labels = batch(config.batch_size)
     training = build(

@@ -5,7 +5,7 @@ import os
 import cv2
 import numpy as np
 
-from data.image_bytes import decoded
+from data.formats.image_headers import decoded
 
 TILE, GAP, LINE = 112, 4, 14
 PAPER, INK = (255, 255, 255), (60, 60, 60)

@@ -10,9 +10,9 @@ import pickle
 import cv2
 import numpy as np
 
-from data import safe_pickle
-from data.image_bytes import decoded
-from data.safe_pickle import PickledArray
+from data.formats import safe_pickle
+from data.formats.image_headers import decoded
+from data.formats.safe_pickle import PickledArray
 
 
 def read_pairs(path):

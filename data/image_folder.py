@@ -20,21 +20,26 @@ import numpy as np  # noqa: E402
 from tqdm import tqdm  # noqa: E402
 
 from data import mx2tfrecords  # noqa: E402
-from data.align import align  # noqa: E402
-from data.image_bytes import JPEG, PNG, decoded, image_fault  # noqa: E402
-from data.image_lists import (  # noqa: E402
+from data.convert.atomic_directory import work_directory  # noqa: E402
+from data.convert.near_duplicates import difference_hash, near_pairs  # noqa: E402
+from data.convert.worker_pool import cores  # noqa: E402
+from data.formats.image_headers import JPEG, PNG, decoded, image_fault  # noqa: E402
+from data.formats.image_lists import (  # noqa: E402
     Item,
     folder_items,
     list_items,
     read_landmarks,
     read_pair_list,
 )
-from data.near_duplicates import difference_hash, near_pairs  # noqa: E402
-from data.recordio import RecordWriter, pack_header, pack_image, write_property  # noqa: E402
-from data.work_directory import work_directory  # noqa: E402
-from data.workers import cores  # noqa: E402
+from data.formats.recordio import (  # noqa: E402
+    RecordWriter,
+    pack_header,
+    pack_image,
+    write_property,
+)
+from faces.alignment import align  # noqa: E402
+from runtime.cli import run  # noqa: E402
 from runtime.flags import flag, parse_flags  # noqa: E402
-from runtime.script import run  # noqa: E402
 
 CHUNK = 256  # images that are prepared ahead
 REPORT, NAMES = "images.csv", "identities.txt"

@@ -15,9 +15,9 @@ import numpy as np  # noqa: E402
 from tqdm import tqdm  # noqa: E402
 
 from data.contact_sheet import write_sheet  # noqa: E402
-from data.survey import SHOWN_EACH, survey  # noqa: E402
+from data.dataset_stats import SHOWN_EACH, survey  # noqa: E402
+from runtime.cli import run  # noqa: E402
 from runtime.flags import flag, parse_flags  # noqa: E402
-from runtime.script import run  # noqa: E402
 
 SHOWN_BROKEN, SHOWN_SIZES, BAR = 10, 5, 40
 

@@ -18,22 +18,22 @@ if __package__ in (None, ""):  # run as a file: imports start at the repository'
 import numpy as np  # noqa: E402
 from tqdm import tqdm  # noqa: E402
 
-from data import conversion  # noqa: E402
-from data.image_bytes import image_size  # noqa: E402
-from data.manifest import Manifest, write_manifest  # noqa: E402
-from data.record_index import find_keys, index_faults, read_index, summarise  # noqa: E402
-from data.recordio import BrokenRecordError, read_property  # noqa: E402
-from data.shards import read_shard  # noqa: E402
-from data.work_directory import (  # noqa: E402
+from data.convert import shuffle  # noqa: E402
+from data.convert.atomic_directory import (  # noqa: E402
     clear,
     is_done,
     read_state,
     work_directory,
     write_state,
 )
-from data.workers import cores, run_calls  # noqa: E402
+from data.convert.worker_pool import cores, run_calls  # noqa: E402
+from data.formats.image_headers import image_size  # noqa: E402
+from data.formats.manifest import Manifest, write_manifest  # noqa: E402
+from data.formats.record_index import find_keys, index_faults, read_index, summarise  # noqa: E402
+from data.formats.recordio import BrokenRecordError, read_property  # noqa: E402
+from data.formats.tfrecord import read_shard  # noqa: E402
+from runtime.cli import run  # noqa: E402
 from runtime.flags import flag, parse_flags  # noqa: E402
-from runtime.script import run  # noqa: E402
 
 SHARDS, SMALL_SHARD, LARGE_SHARD = 16, 1 << 20, 1 << 28  # --shards 0, and its bounds in bytes
 SAMPLE_BYTES, SAMPLES = 1 << 16, 64  # of a .rec, to know it again
@@ -58,7 +58,7 @@ class ConversionConfig:
     workers: int = flag(0, "processes; 0: one a core, at most 4. Each takes about 150 MB", low=0)
     on_error: str = flag(
         "stop",
-        "what a broken record does: end the conversion, or be skipped and listed",
+        "what a broken record does: end the shuffle, or be skipped and listed",
         choices=("stop", "skip"),
     )
     max_errors: int = flag(1000, "broken records that --on_error skip puts up with", low=0)
@@ -96,7 +96,7 @@ def convert(config):
     workers = config.workers or cores()
     buckets = min(1.0, workers / shards) if config.shuffle else 0  # that lie beside their shards
     with work_directory(target, int(size * (1.02 + buckets))) as work_path:
-        plan = conversion.Plan(
+        plan = shuffle.Plan(
             rec_path=config.bin_path,
             work_path=work_path,
             size=size,
@@ -129,9 +129,9 @@ def _write(config, plan, known, idx_path, workers):
         plan = dataclasses.replace(plan, new_label=_new_labels(draft["remapped_labels"]))
         if config.shuffle:
             calls = [(plan, shard) for shard in range(plan.shards)]
-            tallies = run_calls(conversion.gather, calls, workers, bar.update)
+            tallies = run_calls(shuffle.gather, calls, workers, bar.update)
         elif config.remap_labels:
-            tallies = _in_order(conversion.copy_in_order, plan, workers, bar.update)
+            tallies = _in_order(shuffle.copy_in_order, plan, workers, bar.update)
     return _finish(plan, draft, tallies, known)
 
 
@@ -140,11 +140,11 @@ def _first_pass(config, plan, idx_path, workers, progress):
 
     def read(plan):
         if not config.shuffle:
-            function = conversion.survey if config.remap_labels else conversion.copy_in_order
+            function = shuffle.survey if config.remap_labels else shuffle.copy_in_order
             return _in_order(function, plan, workers, progress)
-        parts = conversion.stretches(plan.size, workers, plan.block_bytes)
+        parts = shuffle.stretches(plan.size, workers, plan.block_bytes)
         calls = [(i, begin, end) for i, (begin, end) in enumerate(parts)]
-        return conversion.read_all(conversion.scatter, plan, calls, workers, progress)
+        return shuffle.read_all(shuffle.scatter, plan, calls, workers, progress)
 
     index = summarise(idx_path) if idx_path else None
     try:
@@ -161,7 +161,7 @@ def _first_pass(config, plan, idx_path, workers, progress):
         if index and not unlisted and sums != [index.records, index.offset_sum]:
             broken, listed = _compare(plan, tallies, broken, idx_path)
             if listed is not None:
-                conversion.clear_buckets(plan)
+                shuffle.clear_buckets(plan)
                 tallies = read(dataclasses.replace(plan, listed=listed))
     except BrokenRecordError as error:
         key = find_keys(idx_path, [error.offset]).get(error.offset) if idx_path else None
@@ -177,9 +177,9 @@ def _first_pass(config, plan, idx_path, workers, progress):
 
 
 def _in_order(function, plan, workers, progress):
-    parts = conversion.stretches(plan.size, plan.shards, 4)
+    parts = shuffle.stretches(plan.size, plan.shards, 4)
     calls = [(shard, begin, end) for shard, (begin, end) in enumerate(parts)]
-    return conversion.read_all(function, plan, calls, workers, progress)
+    return shuffle.read_all(function, plan, calls, workers, progress)
 
 
 def _compare(plan, tallies, broken, idx_path):
@@ -191,7 +191,7 @@ def _compare(plan, tallies, broken, idx_path):
             raise BrokenRecordError(plan.rec_path, key, offset, why)
         if offset not in noted:
             faults.append((offset, why))
-            conversion.note_broken(plan, tallies[0], [(offset, why)])
+            shuffle.note_broken(plan, tallies[0], [(offset, why)])
     wrong = [offset for offset, _ in faults]
     listed = np.setdiff1d(read_index(idx_path)[1], wrong)
     if tallies and len(listed) >= sum(tally.records for tally in tallies):
@@ -210,7 +210,7 @@ def _check_header(plan, tallies, offset):
     header = [labels for tally in tallies for at, labels in tally.info if at == offset]
     images = sum(tally.images for tally in tallies)
     unlisted = sum(tally.unlisted for tally in tallies)
-    if not header or unlisted or header[0][0] > conversion.EXACT_FLOAT32:
+    if not header or unlisted or header[0][0] > shuffle.EXACT_FLOAT32:
         return
     if int(header[0][0]) - 1 != images and not plan.skip:
         raise BrokenRecordError(
@@ -226,7 +226,7 @@ def _draft(config, tallies, skipped):
     """The part of the manifest that pass one settles, as JSON holds it."""
     seen = np.zeros(0, bool)
     for tally in tallies:
-        seen = conversion.union(seen, tally.seen)
+        seen = shuffle.union(seen, tally.seen)
     labels = np.flatnonzero(seen)
     gaps = len(seen) - len(labels)
     remapped = labels.tolist() if gaps and config.remap_labels else []
@@ -271,7 +271,7 @@ def _new_labels(remapped):
 
 def _finish(plan, draft, tallies, known):
     """Gives the shards their names and writes dataset.json: Manifest."""
-    full = [(conversion.part_path(plan, i), tally) for i, tally in enumerate(tallies)]
+    full = [(shuffle.part_path(plan, i), tally) for i, tally in enumerate(tallies)]
     for path, tally in full:
         if not tally.images and os.path.exists(path):  # fewer records than shards
             os.remove(path)

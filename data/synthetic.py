@@ -23,12 +23,12 @@ import cv2  # noqa: E402
 import numpy as np  # noqa: E402
 from tqdm import tqdm  # noqa: E402
 
-from data import recordio  # noqa: E402
 from data.eval_data_reader import write_pairs  # noqa: E402
-from data.synthetic_faces import Portrait, draw_shot  # noqa: E402
-from data.synthetic_head import draw_identity  # noqa: E402
+from data.formats import recordio  # noqa: E402
+from data.synthetic_faces.head import draw_identity  # noqa: E402
+from data.synthetic_faces.portrait import Portrait, draw_shot  # noqa: E402
+from runtime.cli import run  # noqa: E402
 from runtime.flags import flag, parse_flags  # noqa: E402
-from runtime.script import run  # noqa: E402
 
 FOLDS = 10
 RECIPE = (

@@ -5,7 +5,7 @@ the size of the rows chosen is ever held: a block stays in the processor's cache
 to its last use. N images, R rows chosen, B rows of a block, D embedding, K rows of the variable.
 """
 
-from losses import npu_forms
+from runtime.npu import kernels
 from runtime.tf1 import for_npu, tf
 
 BLOCK_ROWS = 4096  # x 512 x 4 bytes = 8 MiB; from 2048 to 8192 the step takes the same time
@@ -29,7 +29,7 @@ def centre_cosines(units_ND, centres, rows_R=None):
     The gradient with respect to `centres` is a RowGradient, so an IndexedSlices of unique rows.
     Ask for it and for that of the embeddings in one tf.gradients: two do everything twice."""
     if for_npu():
-        return npu_forms.cosines(units_ND, centres, rows_R, NORM_FLOOR)
+        return kernels.cosines(units_ND, centres, rows_R, NORM_FLOOR)
     if rows_R is None:
         rows_R = tf.range(centres.shape.as_list()[0])
     readers = []

@@ -7,8 +7,9 @@ the backbone's type.
 
 import collections
 
-from losses import npu_forms, sampling
+from losses import partial_fc
 from losses.centre_cosines import centre_cosines, unit_rows
+from losses.class_slices import first_rows, local_labels, slice_of
 from losses.face_losses import (
     curricular_progress,
     find_loss,
@@ -18,7 +19,7 @@ from losses.face_losses import (
     true_at,
     true_scores,
 )
-from losses.slices import first_rows, local_labels, slice_of
+from runtime.npu import kernels
 from runtime.tf1 import for_npu, tf
 from runtime.variables import weight
 
@@ -75,9 +76,9 @@ def class_centres_loss(
     parts: where several ranks hold a slice each, embeddings and labels are those of all ranks, the
     same on each, in the same order. Loss and accuracies are then the same on each too, and the
     gradient in the embeddings is this part's share of it: their sum over parts is the whole.
-    draw_groups: the groups in which a sample is drawn (sampling.Group), by default one a part. With
+    draw_groups: the groups in which a sample is drawn (partial_fc.Group), one a part by default. With
     the same number of them the same is drawn for any number of parts that divides it.
-    drawn: (drawn_R, places_N) of sampling.draw for this part, where the caller draws.
+    drawn: (drawn_R, places_N) of partial_fc.draw for this part, where the caller draws.
 
     The variable `class_centres` is [identities * sub_centers, D], or the part's rows of that, an
     identity's centres side by side. It decays. Its gradient is IndexedSlices of unique rows
@@ -86,7 +87,7 @@ def class_centres_loss(
     _check_options(sub_centers, filter_above)
     images, size = embeddings_ND.shape.as_list()
     first, count = _slice(identities, parts)
-    groups = sampling.drawn_groups(
+    groups = partial_fc.drawn_groups(
         identities, sample_rate, images, draw_groups or parts.count, parts.index, parts.count
     )
     embeddings_ND = tf.cast(embeddings_ND, tf.float32)
@@ -94,7 +95,7 @@ def class_centres_loss(
     labels_N = _in_range(tf.cast(labels_N, tf.int64), identities)
     if drawn is None:
         every = (identities, sample_rate, images, draw_groups or parts.count)
-        labels_N = sampling.fitting(labels_N, sampling.drawn_groups(*every))
+        labels_N = partial_fc.fitting(labels_N, partial_fc.drawn_groups(*every))
     has_N = labels_N >= 0
     labels_N = local_labels(labels_N, first, count)
     centres = weight(
@@ -107,7 +108,7 @@ def class_centres_loss(
     rows_R = None
     if drawn is None and sum(group.count for group in groups) < count:
         step = tf.train.get_or_create_global_step() if step is None else step
-        drawn = sampling.draw(labels_N, groups, seed, step)
+        drawn = partial_fc.draw(labels_N, groups, seed, step)
     if drawn is not None:
         drawn_R, labels_N = [tf.cast(one, tf.int64) for one in drawn]
         rows_R = _rows_of(drawn_R, sub_centers)
@@ -146,7 +147,7 @@ def cross_entropy(logits_NR, labels_N, parts=ONE_PART):
         def gradient(slope_N, _):
             share_NR = raised_NR * (slope_N / total_N)[:, None]
             if for_npu():
-                return npu_forms.put(share_NR, labels_N, -slope_N * here_N, add=True)
+                return kernels.put(share_NR, labels_N, -slope_N * here_N, add=True)
             return tf.tensor_scatter_nd_sub(share_NR, true_at(labels_N), slope_N * here_N)
 
         return (tf.log(total_N) + (highest_N - true_N), true_N), gradient

@@ -16,7 +16,7 @@ import collections
 import difflib
 import math
 
-from losses import npu_forms
+from runtime.npu import kernels
 from runtime.tf1 import for_npu, tf
 
 SINE_FLOOR = 1e-4  # the smallest sine above 0 of a float32 cosine is 3.5e-4
@@ -165,7 +165,7 @@ def take_true(score_NK, labels_N):
     label is -1). Whatever needs both takes both from here: their gradients then become one matrix,
     where a plain gather's would be a second one of zeros."""
     if for_npu():
-        return score_NK, npu_forms.take(score_NK, labels_N)
+        return score_NK, kernels.take(score_NK, labels_N)
     at_N2 = true_at(labels_N)
 
     @tf.custom_gradient
@@ -181,7 +181,7 @@ def take_true(score_NK, labels_N):
 def true_scores(score_NK, labels_N):
     """Each row's score of its true identity, float32 [N], of identity 0 where the label is -1."""
     if for_npu():
-        return npu_forms.take(score_NK, labels_N)
+        return kernels.take(score_NK, labels_N)
     return tf.gather_nd(score_NK, true_at(labels_N))
 
 
@@ -234,7 +234,7 @@ def _passing(cosine_N, target_N, margin_gradient):
 def put_true(score_NK, labels_N, true_N):
     """score_NK with true_N at each row's true identity, at identity 0 where the label is -1."""
     if for_npu():
-        return npu_forms.put(score_NK, labels_N, true_N)
+        return kernels.put(score_NK, labels_N, true_N)
     return tf.tensor_scatter_nd_update(score_NK, true_at(labels_N), true_N)
 
 

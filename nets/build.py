@@ -45,7 +45,9 @@ def scale_pixels(images_NHWC, spec):
     raw_NHWC = tf.reverse(images_NHWC, [3]) if spec.row.pixels == "BGR" else images_NHWC
     mean = list(spec.row.mean) * (3 // len(spec.row.mean))
     pixels_NHWC = (tf.cast(raw_NHWC, tf.float32) - tf.constant(mean)) / spec.row.divisor
-    tf.add_to_collection(IMAGES, images_NHWC)  # training/preflight.py compares what towers make
+    tf.add_to_collection(
+        IMAGES, images_NHWC
+    )  # training/preflight/checks.py compares what towers make
     tf.add_to_collection(PIXELS, pixels_NHWC)
     return pixels_NHWC
 

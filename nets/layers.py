@@ -11,7 +11,7 @@ from typing import Any, Callable, Optional
 import numpy as np
 
 from nets.lineages import Lineage
-from runtime import npu
+from runtime.npu import adapter
 from runtime.tf1 import TF2, for_npu, tf
 from runtime.variables import weight
 
@@ -327,7 +327,7 @@ def dropout(x, share, rules, seed=None):
     if not rules.training or not share:
         return x
     if for_npu():
-        return npu.dropout(x, share)
+        return adapter.dropout(x, share)
     if seed is None:
         return tf.nn.dropout(x, rate=share)
     kept = tf.random.stateless_uniform(tf.shape(x), seed) >= share

@@ -10,8 +10,8 @@ import numpy as np
 
 from nets.build import embeddings
 from nets.lineages import LINEAGES, NetSpec
+from runtime.cli import run
 from runtime.flags import flag, parse_flags
-from runtime.script import run
 from runtime.tf1 import tf
 
 COLUMNS = (

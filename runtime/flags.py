@@ -11,7 +11,7 @@ import typing
 
 import yaml
 
-from runtime.script import complain
+from runtime.cli import complain
 
 
 def flag(

@@ -2,7 +2,7 @@
 
 import os
 
-from runtime import npu, npu_host, npu_options
+from runtime.npu import adapter, card, options
 from runtime.tf1 import TF2, tf
 
 DEVICES = ("cpu", "gpu", "npu")
@@ -22,7 +22,7 @@ def session_config(device="cpu", log_device_mapping=False, xla=False, flags=None
         _compile(config)
     if device == "cpu":
         config.device_count["GPU"] = 0
-        return npu.host_only(config) if npu.is_loaded() else config
+        return adapter.host_only(config) if adapter.is_loaded() else config
     if not tf.config.experimental.list_physical_devices("GPU"):
         raise ValueError(
             "--device gpu: TensorFlow sees no GPU on this machine; install its CUDA libraries "
@@ -36,11 +36,13 @@ def session_config(device="cpu", log_device_mapping=False, xla=False, flags=None
 def _for_npu(config, xla, flags):
     """In the order of what can be known: what was said, the adapter, the card."""
     if xla:
-        raise ValueError("--xla compiles for the CPU and the GPU; leave it out with --device npu.")
-    values = npu_options.chosen(flags, npu_host.size(os.environ), training=flags is not None)
-    npu.adapter()
-    npu_host.take_card(os.environ, values.get("session_device_id"))
-    return npu.configure(config, values)
+        raise ValueError(
+            "--xla compiles for the CPU and the GPU; leave it out with --device adapter."
+        )
+    values = options.chosen(flags, card.size(os.environ), training=flags is not None)
+    adapter.adapter()
+    card.take_card(os.environ, values.get("session_device_id"))
+    return adapter.configure(config, values)
 
 
 def _compile(config):

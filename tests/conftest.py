@@ -9,7 +9,7 @@ import pytest
 
 from data import mx2tfrecords
 from data.eval_data_reader import write_pairs
-from data.recordio import RecordWriter, pack_header, pack_image
+from data.formats.recordio import RecordWriter, pack_header, pack_image
 
 SIZE, IDENTITIES, EACH = 32, 4, 6
 

@@ -8,8 +8,8 @@ import pytest
 
 from losses.face_losses import find_loss
 from runtime.flags import parse_flags
-from training import schedule
 from training.config import TrainConfig
+from training.graph import schedule
 
 ROOT = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
 PATHS = sorted(glob.glob(os.path.join(ROOT, "configs", "*.yaml")))

@@ -9,12 +9,12 @@ import numpy as np
 import pytest
 
 import convert_weights
-from nets.conversion import tensors_of
+from checkpoint.reader import read_record, spec_of, variable_arrays
 from nets.lineages import NetSpec
-from nets.saved import read_record, spec_of, variable_arrays
-from nets.weight_files import read_tensors, write_tensors
-from tests.nets.small import numbers, shapes_of
-from tests.nets.test_weight_files import write_params
+from nets.weights.files import read_tensors, write_tensors
+from nets.weights.layout import tensors_of
+from tests.nets.tiny_nets import numbers, shapes_of
+from tests.nets.weights.test_files import write_params
 
 SIZES = ["--width", "0.125", "--embedding_size", "24", "--image_size", "32,32"]
 

@@ -16,11 +16,11 @@ import eval_ckpt_file
 import train_nets
 from data import mx2tfrecords
 from data.eval_data_reader import decode_images
-from data.shards import example_bytes, parse_example
-from evaluation.run_files import read_metrics
-from runtime.script import run
+from data.formats.tfrecord import example_bytes, parse_example
+from evaluation.report.run_logs import read_metrics
+from runtime.cli import run
 from runtime.tf1 import tf
-from tests.data.shard_files import write_shard
+from tests.data.tiny_shards import write_shard
 
 ROOT = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
 

@@ -7,7 +7,7 @@ import sys
 import pytest
 
 import eval_ckpt_file
-from tests.evaluation import small
+from tests.evaluation import tiny_sets
 
 FIELDS = {
     "checkpoint",
@@ -25,7 +25,7 @@ FIELDS = {
 @pytest.fixture
 def sets(tmp_path):
     for seed, name in enumerate(("lfw", "cfp_fp")):
-        small.write_set(tmp_path / f"{name}.bin", seed=seed)
+        tiny_sets.write_set(tmp_path / f"{name}.bin", seed=seed)
     return tmp_path
 
 
@@ -36,7 +36,7 @@ def evaluate(sets, *flags):
 def test_table_json_csv_plots_and_pairs_of_every_checkpoint_and_set(sets, tmp_path, capsys):
     out = tmp_path / "new" / "directory"
     flags = ["--json", str(out / "e.json"), "--csv", str(out / "e.csv"), "--plot", str(out)]
-    evaluate(sets, "--ckpt_path", small.checkpoints(), "--pairs_report", str(out / "p"), *flags)
+    evaluate(sets, "--ckpt_path", tiny_sets.checkpoints(), "--pairs_report", str(out / "p"), *flags)
     rows = json.load(open(str(out / "e.json")))
     keys = [(row["step"], row["set"]) for row in rows]
     assert keys == [(3, "cfp_fp"), (3, "lfw"), (40, "cfp_fp"), (40, "lfw")]
@@ -49,7 +49,7 @@ def test_table_json_csv_plots_and_pairs_of_every_checkpoint_and_set(sets, tmp_pa
 
 
 def test_one_checkpoint_of_the_original_flags(sets, capsys):
-    base = os.path.join(small.checkpoints(), "InsightFace_iter_")
+    base = os.path.join(tiny_sets.checkpoints(), "InsightFace_iter_")
     flags = ["--ckpt_file", base, "--ckpt_index_list", "40.ckpt", "--eval_datasets", "lfw"]
     evaluate(sets, "--net_depth", "18", "--image_size", "16,20", "--num_output", "9", *flags)
     lines = capsys.readouterr().out.splitlines()
@@ -72,7 +72,7 @@ def test_one_checkpoint_of_the_original_flags(sets, capsys):
 )
 def test_refuses_before_the_net_runs(sets, tmp_path, flags, words):
     (tmp_path / "empty").mkdir()
-    real = {"CKPT": small.checkpoints(), "EMPTY": str(tmp_path / "empty")}
+    real = {"CKPT": tiny_sets.checkpoints(), "EMPTY": str(tmp_path / "empty")}
     with pytest.raises(ValueError, match=words):
         evaluate(sets, *[real.get(flag, flag) for flag in flags])
 
@@ -82,7 +82,7 @@ def test_a_set_of_no_pairs_is_refused(sets):
 
     (sets / "lfw.bin").write_bytes(pickle.dumps(([], []), 2))
     with pytest.raises(ValueError, match="lfw.bin"):
-        evaluate(sets, "--ckpt_path", small.checkpoints())
+        evaluate(sets, "--ckpt_path", tiny_sets.checkpoints())
 
 
 def test_a_mistake_is_one_sentence_and_exit_code_2(tmp_path):

@@ -6,14 +6,14 @@ import numpy as np
 import pytest
 
 import eval_ijb
-from tests.evaluation import small, small_ijb
+from tests.evaluation import tiny_ijb, tiny_sets
 
 
 @pytest.fixture
 def release(tmp_path):
     """Flags for embeddings that are there already."""
-    small_ijb.write(tmp_path / "IJBC", images=True)
-    for name, array in zip(("plain", "mirrored"), small_ijb.embeddings()):
+    tiny_ijb.write(tmp_path / "IJBC", images=True)
+    for name, array in zip(("plain", "mirrored"), tiny_ijb.embeddings()):
         np.save(str(tmp_path / f"{name}.npy"), array)
     return tmp_path
 
@@ -49,7 +49,9 @@ def test_all_modes_from_embeddings_as_table_json_csv_and_plot(release, capsys):
 def test_a_checkpoint_and_its_saved_embeddings_say_the_same(release):
     base = ["--data_path", str(release), "--protocols", "1:1"]
     kept = ["--save_embeddings", str(release / "kept"), "--batch_size", "8"]
-    eval_ijb.main(base + ["--ckpt_file", small.prefix(), "--json", str(release / "a.json")] + kept)
+    eval_ijb.main(
+        base + ["--ckpt_file", tiny_sets.prefix(), "--json", str(release / "a.json")] + kept
+    )
     files = ["--embeddings", str(release / "kept" / "plain.npy")]
     files += ["--mirrored", str(release / "kept" / "mirrored.npy")]
     eval_ijb.main(base + files + ["--json", str(release / "b.json")])
@@ -58,13 +60,13 @@ def test_a_checkpoint_and_its_saved_embeddings_say_the_same(release):
         for name in ("a.json", "b.json")
     )
     assert (first["tar_at_far"], first["auc"]) == (second["tar_at_far"], second["auc"])
-    assert np.load(str(release / "kept" / "plain.npy")).shape == (small_ijb.IMAGES, 6)
+    assert np.load(str(release / "kept" / "plain.npy")).shape == (tiny_ijb.IMAGES, 6)
 
 
 def test_a_missing_image_is_named_before_the_net_runs(release):
     os.remove(str(release / "IJBC" / "loose_crop" / "17.jpg"))
     with pytest.raises(ValueError, match=r"17.jpg is not there \(1 of 41 images"):
-        eval_ijb.main(["--data_path", str(release), "--ckpt_file", small.prefix()])
+        eval_ijb.main(["--data_path", str(release), "--ckpt_file", tiny_sets.prefix()])
 
 
 @pytest.mark.parametrize(
@@ -82,6 +84,6 @@ def test_a_missing_image_is_named_before_the_net_runs(release):
 def test_refuses_in_one_sentence(release, flags, words):
     np.save(str(release / "short.npy"), np.ones((40, 5), np.float32))
     real = {"PLAIN": str(release / "plain.npy"), "SHORT": str(release / "short.npy")}
-    real["CKPT"] = small.prefix()
+    real["CKPT"] = tiny_sets.prefix()
     with pytest.raises(ValueError, match=words):
         eval_ijb.main(["--data_path", str(release)] + [real.get(flag, flag) for flag in flags])

@@ -13,7 +13,7 @@ import time
 
 import pytest
 
-from runtime.hosts import free_addresses
+from runtime.distributed.hosts import free_addresses
 from runtime.tf1 import TF2
 from tests.test_end_to_end import ROOT, flags, last_checkpoint
 from tests.test_resume import assert_same_run
@@ -21,11 +21,11 @@ from tests.test_resume import assert_same_run
 LIMIT = 6.0  # --collective_timeout
 SUM = """
 import sys
-from runtime.collectives import Collectives
-from runtime.ranks import Ranks, open_target, prepared
+from runtime.distributed.collectives import Collectives
+from runtime.distributed.ranks import Ranks, open_target, prepared
 from runtime.tf1 import tf
-from runtime.script import run
-from runtime.watchdog import Watchdog
+from runtime.cli import run
+from runtime.distributed.watchdog import Watchdog
 
 def main(argv):
     hosts, index, directory, limit = tuple(argv[0].split(",")), int(argv[1]), argv[2], 4.0

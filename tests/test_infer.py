@@ -6,8 +6,8 @@ import pytest
 
 import infer
 from nets.lineages import NetSpec
-from tests.nets.small import embed, numbers, shapes_of
-from tests.nets.test_saved import write
+from tests.checkpoint.test_reader import write
+from tests.nets.tiny_nets import embed, numbers, shapes_of
 
 SPEC = NetSpec("insightface_tf", 18, "ir", 0.125, 24, (32, 32))
 IMAGES = np.random.RandomState(1).randint(0, 256, (5, 32, 32, 3)).astype(np.uint8)

@@ -12,17 +12,17 @@ import pytest
 import eval_ckpt_file
 import train_nets
 from runtime import tf1
+from runtime.distributed.ranks import ONE, Ranks
 from runtime.flags import build
-from runtime.ranks import ONE, Ranks
 from runtime.session import session_config
 from runtime.tf1 import TF2, tf
 from runtime.variables import is_sliced
-from tests.npu_double.place import HERE, cards, npu, tiny_net  # noqa: F401
+from tests.npu_double.fixtures import HERE, cards, npu, tiny_net  # noqa: F401
 from tests.test_end_to_end import ROOT, flags, last_checkpoint, numbers_of, values_of
 from training import ascend
 from training.config import ManyConfig
+from training.graph.step import build_step
 from training.plan import make_plan
-from training.step import build_step
 
 STEPS = 4
 QUICK = ["--lineage", "insightface_tf_vgg", "--net_depth", "16", "--width", "0.03125"]

@@ -10,8 +10,8 @@ import numpy as np
 import pytest
 
 import train_nets
+from checkpoint.writer import CheckpointWriter
 from tests.test_end_to_end import ROOT, flags, last_checkpoint, numbers_of, values_of
-from training.checkpoint import CheckpointWriter
 
 STEPS = 12
 
@@ -72,13 +72,13 @@ def test_a_kill_while_a_checkpoint_is_written_loses_only_that_one(small, undistu
     """The process is stopped dead between the renames: files are there, the record is not."""
     code = (
         "import os, signal, sys\n"
-        "from training import checkpoint\n"
-        "real = checkpoint.write_record\n"
+        "from checkpoint import writer\n"
+        "real = writer.write_record\n"
         "def write_record(prefix, record):\n"
         "    if record['step'] == 6 and 'best' not in os.path.basename(prefix):\n"
         "        os.kill(os.getpid(), signal.SIGKILL)\n"
         "    real(prefix, record)\n"
-        "checkpoint.write_record = write_record\n"
+        "writer.write_record = write_record\n"
         "import train_nets\n"
         "train_nets.main(sys.argv[1:])\n"
     )

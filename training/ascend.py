@@ -8,13 +8,13 @@ import dataclasses
 import logging
 import os
 
-from data.pipeline import training_labels
-from losses.sampling import draw, drawn_groups, fitting
-from losses.slices import local_labels, slice_of
-from runtime.npu_options import TYPED
+from data.pipeline.batches import training_labels
+from losses.class_slices import local_labels, slice_of
+from losses.partial_fc import draw, drawn_groups, fitting
+from runtime.npu.options import TYPED
 from runtime.tf1 import tf
-from training.hooks import Hook
-from training.profile import npu_options
+from training.hooks.base import Hook
+from training.hooks.profiler import npu_options
 
 # Flags that a graph for the device cannot follow, the values that it can, and why.
 _ONLY = {

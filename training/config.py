@@ -3,14 +3,14 @@
 import dataclasses
 from typing import Optional, Tuple
 
-from data.augment import RECIPES, recipe
+from data.pipeline.augment import RECIPES, recipe
 from losses.face_losses import BEYOND, LOSSES, MARGIN_GRADIENTS
 from nets.lineages import LINEAGES, NetSpec
 from runtime.flags import flag
-from runtime.npu_options import TYPED, NpuFlags
+from runtime.npu.options import TYPED, NpuFlags
 from runtime.session import DEVICES
-from training.optimizer import OPTIMIZERS
-from training.schedule import SCHEDULES
+from training.graph.optimizer import OPTIMIZERS
+from training.graph.schedule import SCHEDULES
 
 # Fields that a resumed run may change: they move or slow the run, they do not change its numbers.
 FREE_ON_RESUME = {
@@ -228,7 +228,7 @@ class TrainConfig(NpuFlags):
     summary_interval: str = flag("300", "between TensorBoard points", "output")
     show_info_interval: str = flag("20", "between lines of metrics.jsonl", "output")
     profile: Optional[str] = flag(
-        None, "FIRST:LAST step to trace; python -m training.profile RUN reads it", "output"
+        None, "FIRST:LAST step to trace; python -m training.hooks.profiler RUN reads it", "output"
     )
 
     # What train_nets_mgpu.py asks and train_nets.py, for one device, does not: see ManyConfig.

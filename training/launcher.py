@@ -13,9 +13,9 @@ import subprocess
 import sys
 import time
 
-from runtime import rank_table
-from runtime.heartbeat import file_of
-from runtime.watchdog import LOST
+from runtime.distributed.heartbeat import file_of
+from runtime.distributed.watchdog import LOST
+from runtime.npu import rank_table
 
 HCCN_CONF = "/etc/hccn.conf"  # the addresses of a server's cards; the variable of that name wins
 GRACE = 10.0  # seconds for the others to end by themselves, then from SIGTERM to SIGKILL

@@ -2,10 +2,10 @@
 
 import os
 
-from runtime.hosts import find_hosts
+from runtime.distributed.hosts import find_hosts
+from training.cost.table import print_plan
 from training.launcher import supervise, this_host, this_server
-from training.members import find_ranks
-from training.plan_table import print_plan
+from training.topology import find_ranks
 from training.train import train
 
 

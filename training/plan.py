@@ -5,13 +5,13 @@ import json
 import os
 import zlib
 
-from data.manifest import read_manifest
-from evaluation.pairs import find_sets
+from checkpoint.writer import steps_in
+from data.formats.manifest import read_manifest
+from evaluation.verification_set import find_sets
 from losses.face_losses import find_loss
-from losses.sampling import drawn_groups
-from runtime.ranks import ONE
-from training import schedule
-from training.checkpoint import steps_in
+from losses.partial_fc import drawn_groups
+from runtime.distributed.ranks import ONE
+from training.graph import schedule
 
 # spec: NetSpec; manifest: the data; sets: name -> path of a .bin; the rest: steps, rates, paths.
 Plan = collections.namedtuple(

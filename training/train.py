@@ -5,30 +5,33 @@ import logging
 import os
 import re
 
-from data.pipeline import damage, training_batches
-from nets.saved import find_checkpoints, write_record
-from runtime import npu, npu_host, tf1
-from runtime.hosts import Hosts, wait_for_hosts
-from runtime.port_filter import let_in_only
-from runtime.ranks import ONE, open_target, prepared
+from checkpoint.reader import find_checkpoints, write_record
+from checkpoint.writer import CheckpointWriter, clear_unfinished, newest_whole
+from data.pipeline.batches import damage, training_batches
+from runtime import tf1
+from runtime.distributed.hosts import Hosts, wait_for_hosts
+from runtime.distributed.ranks import ONE, open_target, prepared
+from runtime.distributed.socket_filter import let_in_only
+from runtime.distributed.watchdog import Watchdog
+from runtime.npu import adapter, card
 from runtime.session import session_config
 from runtime.tf1 import tf
-from runtime.watchdog import Watchdog
-from training import ascend, checkpoint, hooks
+from training import ascend
 from training.config import refuse_changes
-from training.failure import Guard, batch_again
-from training.finetune import start_from
-from training.inputs import timed_next
+from training.graph.finetune import start_from
+from training.graph.inputs import timed_next
+from training.graph.step import build_step
+from training.hooks import base
+from training.hooks.nonfinite import Guard, batch_again
+from training.hooks.profiler import Profile
+from training.hooks.replica_check import Alive, SameCopies
+from training.hooks.startup import Startup
 from training.loop import Stop, train_loop
-from training.members import refuse_strangers
-from training.memory import refuse_too_large
 from training.plan import make_plan, refuse_mixed_runs, refuse_other_data
-from training.preflight import preflight
-from training.profile import Profile
-from training.rank_hooks import Alive, SameCopies
-from training.said import log_to_file, record_of, say_end, say_plan
-from training.startup import Startup
-from training.step import build_step
+from training.preflight.checks import preflight
+from training.preflight.memory_check import refuse_too_large
+from training.run_log import log_to_file, record_of, say_end, say_plan
+from training.topology import refuse_strangers
 
 # batches: the iterator; element: its next; step: a Step; writer: of checkpoints.
 Built = collections.namedtuple("Built", "batches element step writer")
@@ -38,7 +41,7 @@ def train(config, ranks=None):
     """Trains as the config says, and returns the process's exit code. ranks: who takes part; by
     default one device, which on Ascend is the card that the environment names."""
     if ranks is None:
-        ranks = npu_host.ranks(os.environ) if config.device == "npu" else ONE
+        ranks = card.ranks(os.environ) if config.device == "npu" else ONE
     config = ascend.adapted(config, ranks)
     proto = session_config(config.device, config.log_device_mapping, config.xla, config)
     proto = prepared(proto, ranks)
@@ -66,7 +69,7 @@ def _train(config, plan, ranks, proto, dog):
     target = open_target(proto, ranks)
     let_in_only(ranks.hosts, ranks.host, config.open_to)
     wait_for_hosts(Hosts(ranks.hosts, ranks.host), config.collective_timeout)
-    with npu.system(proto, ranks), tf.Graph().as_default(), tf.device(ranks.home):
+    with adapter.system(proto, ranks), tf.Graph().as_default(), tf.device(ranks.home):
         built = _build(config, plan, first, ranks)
         started.done("graph")
         with tf.Session(target, config=proto) as session, Stop(ranks.host_count > 1) as stop:
@@ -84,7 +87,7 @@ def _build(config, plan, first, ranks):
     element, waited = timed_next(batches)
     shares, beside = _shares(element, waited, ranks)
     step = build_step(config, plan, shares, beside, ranks)
-    writer = checkpoint.CheckpointWriter(
+    writer = CheckpointWriter(
         config.directory("ckpt"),
         record_of(config, plan),
         config.saver_maxkeep,
@@ -121,7 +124,7 @@ def _loop(session, built, config, plan, ranks, dog, record, around, stop):
     if ranks.kind == "NPU":
         observers.append(ascend.Everything(built.step))
     try:
-        step = built.step._replace(train=npu.looped(session, built.step.train, turns))
+        step = built.step._replace(train=adapter.looped(session, built.step.train, turns))
         last = train_loop(
             trace.wrap(session), step, first, plan.total_steps, observers, stop, turns
         )
@@ -134,7 +137,7 @@ def _loop(session, built, config, plan, ranks, dog, record, around, stop):
 
 def _initialise(session):
     if tf1.for_npu():
-        return npu.initialise(session, tf.global_variables() + tf.local_variables())
+        return adapter.initialise(session, tf.global_variables() + tf.local_variables())
     session.run([tf.global_variables_initializer(), tf.local_variables_initializer()])
 
 
@@ -151,10 +154,10 @@ def _resume_point(config, plan, ranks):
     """(prefix, record) of the checkpoint to go on from, or (None, None) to begin."""
     directory = config.directory("ckpt")
     if ranks.leads:
-        checkpoint.clear_unfinished(directory)
+        clear_unfinished(directory)
     if not config.resume:
         return None, None
-    prefix, record = checkpoint.newest_whole(directory)
+    prefix, record = newest_whole(directory)
     if record:
         refuse_changes(config, record["training"], prefix)
         refuse_other_data(plan.manifest, record["dataset"], prefix)
@@ -202,34 +205,34 @@ def _hooks(config, plan, built, first, record, ranks, dog):
     """In the order in which they act after a step. All processes have the same ones, for a scalar
     that one of them asks for may need all of them; the first alone writes what they find."""
     step, writer = built.step, built.writer
-    log = hooks.MetricsLog(
+    log = base.MetricsLog(
         os.path.join(config.directory("logs"), "metrics.jsonl") if ranks.leads else None,
         config.batch_size,
         plan.manifest.images,
     )
     log.resume(first)
-    summaries = hooks.Summaries(
+    summaries = base.Summaries(
         plan.summary_steps, config.directory("summary") if ranks.leads else None
     )
     best = record.get("best") if record else None
-    validation = hooks.Validation(step, plan, config, log, summaries, writer, best, ranks, dog)
-    checkpoints = hooks.Checkpoints(plan.ckpt_steps, writer, config.batch_size, validation, dog)
+    validation = base.Validation(step, plan, config, log, summaries, writer, best, ranks, dog)
+    checkpoints = base.Checkpoints(plan.ckpt_steps, writer, config.batch_size, validation, dog)
 
     def again(first):
         return _batches(config, plan, first, ranks)
 
     return [
-        hooks.Progress(plan.info_steps, first, plan.total_steps, config.batch_size, ranks.leads),
+        base.Progress(plan.info_steps, first, plan.total_steps, config.batch_size, ranks.leads),
         Alive(dog),
         Guard(config, lambda number: batch_again(config, ranks, number, again), step, ranks),
-        hooks.Damage(config.on_error, config.max_errors),
-        hooks.Metrics(
+        base.Damage(config.on_error, config.max_errors),
+        base.Metrics(
             plan.info_steps,
             log,
             config.batch_size,
             plan.total_steps,
             others={"validation_seconds": validation, "checkpoint_seconds": checkpoints},
-            waits=hooks.WAITED in step.scalars,
+            waits=base.WAITED in step.scalars,
         ),
         summaries,
         validation,

@@ -6,9 +6,9 @@ import json
 import os
 import platform
 
-from evaluation.run_files import read_metrics
+from evaluation.report.run_logs import read_metrics
+from runtime.cli import run
 from runtime.flags import flag, parse_flags
-from runtime.script import run
 
 
 @dataclasses.dataclass(frozen=True)

@@ -10,7 +10,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from data.eval_data_reader import decode_images, read_pairs, write_pairs
-from data.safe_pickle import PickledArray, load
+from data.formats.safe_pickle import PickledArray, load
 
 IMAGES = [b"first", b"", b"third image", b"\xff\xd8 4th" * 60]
 IMAGES[1] = b"2"

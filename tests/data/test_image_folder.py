@@ -9,12 +9,12 @@ import numpy as np
 import pytest
 
 from data import image_folder
-from data.align import template
 from data.eval_data_reader import read_pairs
-from data.manifest import read_manifest
-from data.recordio import RecordReader, read_property
-from data.shards import read_shard
-from runtime.script import ROOT
+from data.formats.manifest import read_manifest
+from data.formats.recordio import RecordReader, read_property
+from data.formats.tfrecord import read_shard
+from faces.alignment import template
+from runtime.cli import ROOT
 
 SIZE = ("--image_size", "32", "32")
 

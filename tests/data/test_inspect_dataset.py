@@ -5,11 +5,11 @@ import numpy as np
 import pytest
 
 from data import inspect_dataset
+from data.dataset_stats import SHOWN_EACH, SHOWN_IDENTITIES, survey
 from data.eval_data_reader import write_pairs
 from data.inspect_dataset import histogram
-from data.survey import SHOWN_EACH, SHOWN_IDENTITIES, survey
-from tests.data.record_files import write_records
-from tests.data.shard_files import picture, write_set
+from tests.data.tiny_records import write_records
+from tests.data.tiny_shards import picture, write_set
 
 
 def inspected(path, capsys, *flags):

@@ -14,13 +14,14 @@ import time
 import numpy as np
 import pytest
 
-from data import conversion, mx2tfrecords
-from data.manifest import UNFINISHED, read_manifest
-from data.recordio import RecordWriter, pack_image
-from data.recordio_blocks import MAGIC_BYTES
-from data.shards import read_shard
-from runtime.script import ROOT
-from tests.data.record_files import jpeg, write_records
+from data import mx2tfrecords
+from data.convert import shuffle
+from data.formats.manifest import UNFINISHED, read_manifest
+from data.formats.recordio import RecordWriter, pack_image
+from data.formats.recordio_blocks import MAGIC_BYTES
+from data.formats.tfrecord import read_shard
+from runtime.cli import ROOT
+from tests.data.tiny_records import jpeg, write_records
 
 JPEGS = [jpeg(seed) for seed in range(40)]
 IMAGES = [(seed // 4, encoded) for seed, encoded in enumerate(JPEGS)]
@@ -68,9 +69,9 @@ def rec(tmp_path):
 @pytest.fixture
 def small_blocks(monkeypatch):
     """Blocks and buckets so small that a small file has many of them."""
-    monkeypatch.setattr(conversion, "BLOCK_BYTES", 1 << 12)
-    monkeypatch.setattr(conversion, "BUCKET_BYTES", 1 << 12)
-    monkeypatch.setattr(conversion.read_blocks, "__defaults__", (0, None, 1 << 12))
+    monkeypatch.setattr(shuffle, "BLOCK_BYTES", 1 << 12)
+    monkeypatch.setattr(shuffle, "BUCKET_BYTES", 1 << 12)
+    monkeypatch.setattr(shuffle.read_blocks, "__defaults__", (0, None, 1 << 12))
 
 
 @pytest.mark.parametrize("first_key, header", [(1, "first"), (1, "last"), (1, None), (0, None)])
@@ -385,16 +386,17 @@ def larger(tmp_path_factory):
 # A conversion that sends itself a signal, once a file of that name is in its work directory.
 ENDING = """
 import os, signal, sys
-from data import mx2tfrecords, workers
-from runtime.script import run
+from data import mx2tfrecords
+from data.convert import worker_pool
+from runtime.cli import run
 number, moment, work = int(sys.argv[1]), sys.argv[2], sys.argv[3]
-receive = workers._receive
+receive = worker_pool._receive
 def receive_and_end(*words):
     if any(name.startswith(moment) for name in os.listdir(work)):
-        workers._receive = receive
+        worker_pool._receive = receive
         os.kill(os.getpid(), number)
     receive(*words)
-workers._receive = receive_and_end
+worker_pool._receive = receive_and_end
 run(mx2tfrecords.main, sys.argv[4:])
 """
 
@@ -454,8 +456,8 @@ def test_a_worker_that_is_killed_ends_the_conversion(rec, tmp_path, monkeypatch)
         assert os.getpid() != parent
         os.kill(os.getpid(), signal.SIGKILL)
 
-    monkeypatch.setattr(conversion, "scatter", scatter)
-    monkeypatch.setattr(conversion, "BLOCK_BYTES", 1 << 12)
+    monkeypatch.setattr(shuffle, "scatter", scatter)
+    monkeypatch.setattr(shuffle, "BLOCK_BYTES", 1 << 12)
     text = refusal(rec, tmp_path / "out", "--workers", "2")
     assert "a worker process ended with exit code -9" in text
 

@@ -7,8 +7,11 @@ import os
 import numpy as np
 import pytest
 
-from data import recordio, synthetic, synthetic_faces, synthetic_head, synthetic_view
+from data import synthetic
 from data.eval_data_reader import decode_images, read_pairs
+from data.formats import recordio
+from data.synthetic_faces import head, portrait
+from data.synthetic_faces import view as camera
 
 SMALL = ["--identities", "3", "--images_per_identity", "2", "--eval_pairs", "20"]
 SIZE = 48
@@ -43,9 +46,9 @@ def digests(path):
     }
 
 
-def portrait(person, image_size=SIZE):
-    identity = synthetic_head.draw_identity(np.random.RandomState([5, person]))
-    return synthetic_faces.Portrait(identity, image_size)
+def portrait_of(person, image_size=SIZE):
+    identity = head.draw_identity(np.random.RandomState([5, person]))
+    return portrait.Portrait(identity, image_size)
 
 
 def test_records_are_laid_out_as_insightface_lays_them_out(dataset):
@@ -138,34 +141,34 @@ def test_contact_sheet_of_no_picture_format_is_refused(tmp_path):
 
 
 def test_a_shot_is_a_function_of_its_seed():
-    shot = synthetic_faces.draw_shot(np.random.RandomState(4))
-    first, again = portrait(1).take(shot), portrait(1).take(shot)
+    shot = portrait.draw_shot(np.random.RandomState(4))
+    first, again = portrait_of(1).take(shot), portrait_of(1).take(shot)
     assert first.shape == (SIZE, SIZE, 3) and first.dtype == np.uint8
     np.testing.assert_array_equal(first, again)
 
 
 def test_two_people_differ_in_one_shot():
-    shot = synthetic_faces.draw_shot(np.random.RandomState(4), "frontal")
-    difference = np.abs(portrait(1).take(shot).astype(int) - portrait(2).take(shot)).mean()
+    shot = portrait.draw_shot(np.random.RandomState(4), "frontal")
+    difference = np.abs(portrait_of(1).take(shot).astype(int) - portrait_of(2).take(shot)).mean()
     assert difference > 8
 
 
 @pytest.mark.parametrize("view, low, high", [("frontal", 0, 25), ("profile", 52, 82)])
 def test_a_view_keeps_to_its_angles(view, low, high):
     rng = np.random.RandomState(3)
-    yaws = [abs(synthetic_faces.draw_shot(rng, view).yaw) for _ in range(100)]
+    yaws = [abs(portrait.draw_shot(rng, view).yaw) for _ in range(100)]
     assert low <= min(yaws) and max(yaws) <= high
 
 
-@pytest.mark.parametrize("style", synthetic_head.STYLES)
+@pytest.mark.parametrize("style", head.STYLES)
 @pytest.mark.parametrize("occluder", ["nothing", "sunglasses", "hat", "scarf", "hand"])
 def test_every_style_can_be_photographed(style, occluder):
-    person = dataclasses.replace(portrait(1).person, style=style, beard="full")
-    shot = synthetic_faces.draw_shot(np.random.RandomState(6), "profile")
-    image = synthetic_faces.Portrait(person, 32).take(dataclasses.replace(shot, occluder=occluder))
+    person = dataclasses.replace(portrait_of(1).person, style=style, beard="full")
+    shot = portrait.draw_shot(np.random.RandomState(6), "profile")
+    image = portrait.Portrait(person, 32).take(dataclasses.replace(shot, occluder=occluder))
     assert image.std() > 5
 
 
 def test_positive_yaw_turns_the_nose_to_the_right():
-    rotation = synthetic_view.rotation_of(90.0, 0.0, 0.0)
+    rotation = camera.rotation_of(90.0, 0.0, 0.0)
     np.testing.assert_allclose(rotation @ [0.0, 0.0, 1.0], [1.0, 0.0, 0.0], atol=1e-6)

@@ -5,19 +5,19 @@ import itertools
 import numpy as np
 import pytest
 
-from evaluation import ijb, ijb_lists
-from tests.evaluation import small_ijb
+from evaluation import ijb, ijb_metadata
+from tests.evaluation import tiny_ijb
 
 
 @pytest.fixture
 def release(tmp_path):
-    return small_ijb.write(tmp_path / "IJBC")
+    return tiny_ijb.write(tmp_path / "IJBC")
 
 
 def slow_templates(said, plain_ND, mirrored_ND, mode):
     """The mean of each medium, the sum of each template's media, to length 1: in words."""
     rows = []
-    for template in range(small_ijb.TEMPLATES):
+    for template in range(tiny_ijb.TEMPLATES):
         total = 0.0
         for medium in sorted(set(said["media_N"][said["template_N"] == template])):
             members = np.flatnonzero((said["template_N"] == template) & (said["media_N"] == medium))
@@ -33,8 +33,8 @@ def slow_templates(said, plain_ND, mirrored_ND, mode):
 
 
 def fast_templates(release, modes, batch=7):
-    images = ijb_lists.read_images(release, "IJBC")
-    plain_ND, mirrored_ND = small_ijb.embeddings()
+    images = ijb_metadata.read_images(release, "IJBC")
+    plain_ND, mirrored_ND = tiny_ijb.embeddings()
     templates = ijb.Templates(
         images.template_N, images.weight_N, images.scores_N, len(images.template_ids), modes
     )
@@ -46,14 +46,14 @@ def fast_templates(release, modes, batch=7):
 @pytest.mark.parametrize("mode", ijb.ALL_MODES, ids=ijb.mode_name)
 def test_templates_are_sums_of_means_of_media(release, mode):
     _, templates = fast_templates(release, [mode])
-    expected = slow_templates(small_ijb.lists(), *small_ijb.embeddings(), mode=mode)
+    expected = slow_templates(tiny_ijb.lists(), *tiny_ijb.embeddings(), mode=mode)
     np.testing.assert_allclose(templates.unit(mode), expected, atol=2e-6)
 
 
 def test_pair_scores_are_dot_products(release):
     images, templates = fast_templates(release, [ijb.Mode(True, True, True)])
-    first_P, second_P, issame_P = ijb_lists.read_pair_list(release, "IJBC", images)
-    said = small_ijb.lists()["pairs"]
+    first_P, second_P, issame_P = ijb_metadata.read_pair_list(release, "IJBC", images)
+    said = tiny_ijb.lists()["pairs"]
     assert list(zip(first_P, second_P, issame_P)) == [tuple(pair) for pair in said]
     unit_MD = templates.unit(templates.modes[0])
     shuffled = np.random.RandomState(0).permutation(len(first_P))
@@ -111,7 +111,7 @@ def slow_identification(unit_MD, gallery, probes):
 def test_identification_of_both_galleries_as_one(release):
     images, templates = fast_templates(release, [ijb.Mode(True, False, True)])
     unit_MD = templates.unit(templates.modes[0])
-    first, second, probes = ijb_lists.read_galleries(release, "IJBC", images)
+    first, second, probes = ijb_metadata.read_galleries(release, "IJBC", images)
     figures = ijb.identification_figures(unit_MD, (first, second), probes)
     together = tuple(np.concatenate(column) for column in zip(first, second))
     ranks, mates, strangers = slow_identification(unit_MD, together, probes)
@@ -136,7 +136,7 @@ def test_lists_that_disagree_are_refused_by_line(release):
     lines[4], lines[5] = lines[5], lines[4]
     open(path, "w").write("\n".join(lines))
     with pytest.raises(ValueError, match="line 5 is 5.jpg in .* and 6.jpg in"):
-        ijb_lists.read_images(release, "IJBC")
+        ijb_metadata.read_images(release, "IJBC")
 
 
 def test_lists_of_other_lengths_are_refused(release):
@@ -144,7 +144,7 @@ def test_lists_of_other_lengths_are_refused(release):
     lines = open(path).read().splitlines()
     open(path, "w").write("\n".join(lines[:-1]))
     with pytest.raises(ValueError, match="lists 41 images, .* 40"):
-        ijb_lists.read_images(release, "IJBC")
+        ijb_metadata.read_images(release, "IJBC")
 
 
 @pytest.mark.parametrize(
@@ -158,26 +158,26 @@ def test_lists_of_other_lengths_are_refused(release):
 )
 def test_a_damaged_pair_list_is_refused(release, text, words):
     open(f"{release}/meta/ijbc_template_pair_label.txt", "w").write(text)
-    images = ijb_lists.read_images(release, "IJBC")
+    images = ijb_metadata.read_images(release, "IJBC")
     with pytest.raises(ValueError, match=words):
-        ijb_lists.read_pair_list(release, "IJBC", images)
+        ijb_metadata.read_pair_list(release, "IJBC", images)
 
 
 def test_the_pair_list_is_read_whole_when_cut_into_blocks(release, monkeypatch):
-    images = ijb_lists.read_images(release, "IJBC")
-    whole = ijb_lists.read_pair_list(release, "IJBC", images)
-    monkeypatch.setattr(ijb_lists, "CHUNK", 19)
-    for one, other in zip(whole, ijb_lists.read_pair_list(release, "IJBC", images)):
+    images = ijb_metadata.read_images(release, "IJBC")
+    whole = ijb_metadata.read_pair_list(release, "IJBC", images)
+    monkeypatch.setattr(ijb_metadata, "CHUNK", 19)
+    for one, other in zip(whole, ijb_metadata.read_pair_list(release, "IJBC", images)):
         assert np.array_equal(one, other)
 
 
 def test_a_missing_list_is_named(tmp_path):
     with pytest.raises(ValueError, match="ijbc_name_5pts_score.txt is not there"):
-        ijb_lists.read_images(str(tmp_path), "IJBC")
+        ijb_metadata.read_images(str(tmp_path), "IJBC")
 
 
 def test_embeddings_of_another_number_of_images_are_refused(release):
-    images = ijb_lists.read_images(release, "IJBC")
+    images = ijb_metadata.read_images(release, "IJBC")
     templates = ijb.Templates(
         images.template_N, images.weight_N, images.scores_N, 12, [ijb.Mode(True, True, False)]
     )

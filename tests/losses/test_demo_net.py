@@ -8,7 +8,7 @@ from losses.face_losses import LOSSES
 from nets.build import embeddings
 from nets.lineages import NetSpec
 from runtime.tf1 import tf
-from training.optimizer import apply_gradients
+from training.graph.optimizer import apply_gradients
 
 SPEC = NetSpec(net_depth=18, width=0.25, embedding_size=32, image_size=(32, 32))
 IMAGES, IDENTITIES, STEPS = 8, 20, 6

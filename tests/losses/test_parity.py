@@ -9,10 +9,10 @@ import pytest
 
 from losses.class_centres import class_centres_loss
 from nets.build import embeddings
-from nets.conversion import arrays_of, tensors_of
+from nets.weights.layout import arrays_of, tensors_of
 from runtime.tf1 import tf
-from tests.nets.small import UNITS, shapes_of, small_spec
-from training.optimizer import apply_gradients
+from tests.nets.tiny_nets import UNITS, shapes_of, small_spec
+from training.graph.optimizer import apply_gradients
 
 torch = pytest.importorskip("torch")
 nets = pytest.importorskip("tests.nets.torch_nets")

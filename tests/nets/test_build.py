@@ -12,7 +12,7 @@ import pytest
 from nets.build import embeddings, scale_pixels
 from nets.lineages import LINEAGES, NetSpec
 from runtime.tf1 import tf
-from tests.nets.small import embed, images, relative, small_spec
+from tests.nets.tiny_nets import embed, images, relative, small_spec
 
 GOLDEN = os.path.join(os.path.dirname(os.path.dirname(__file__)), "golden", "nets")
 GOLDEN_EMBEDDINGS = os.path.join(GOLDEN, "embeddings.json")

@@ -12,7 +12,7 @@ import pytest
 from nets.build import embeddings
 from nets.lineages import LINEAGES, NetSpec
 from runtime.tf1 import tf
-from tests.nets.small import shapes_of, shrink
+from tests.nets.tiny_nets import shapes_of, shrink
 
 GOLDEN = os.path.join(os.path.dirname(os.path.dirname(__file__)), "golden", "nets")
 

@@ -3,8 +3,8 @@
 import numpy as np
 import pytest
 
-from nets.conversion import arrays_of, tensors_of
-from tests.nets.small import UNITS, embed, images, numbers, relative, shapes_of, small_spec
+from nets.weights.layout import arrays_of, tensors_of
+from tests.nets.tiny_nets import UNITS, embed, images, numbers, relative, shapes_of, small_spec
 
 torch = pytest.importorskip("torch")
 nets = pytest.importorskip("tests.nets.torch_nets")

@@ -6,7 +6,7 @@ import pytest
 
 from nets.lineages import NetSpec
 from nets.summary import count, lineage_table, main
-from tests.nets.small import shapes_of
+from tests.nets.tiny_nets import shapes_of
 
 DOCS = os.path.join(
     os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__)))), "docs"

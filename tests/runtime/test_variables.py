@@ -2,7 +2,7 @@ import numpy as np
 
 from runtime.tf1 import tf
 from runtime.variables import decayed_variables, is_sliced, stored, weight
-from training import optimizer
+from training.graph import optimizer
 
 
 def test_a_weight_is_marked_once_however_often_it_is_used():

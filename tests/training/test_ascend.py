@@ -5,11 +5,11 @@ import logging
 import numpy as np
 import pytest
 
-from data.pipeline import training_batches
-from losses.sampling import draw, drawn_groups
-from losses.slices import local_labels, slice_of
+from data.pipeline.batches import training_batches
+from losses.class_slices import local_labels, slice_of
+from losses.partial_fc import draw, drawn_groups
+from runtime.distributed.ranks import ONE, Ranks
 from runtime.flags import build
-from runtime.ranks import ONE, Ranks
 from runtime.session import session_config
 from runtime.tf1 import tf
 from training import ascend

@@ -8,7 +8,7 @@ import time
 
 import pytest
 
-from runtime.rank_table import make_cards, read_table, write_table
+from runtime.npu.rank_table import make_cards, read_table, write_table
 from training.launcher import (
     Member,
     npu_cards,

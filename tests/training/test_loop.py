@@ -5,7 +5,7 @@ import subprocess
 import sys
 
 from runtime.tf1 import tf
-from training.hooks import Hook
+from training.hooks.base import Hook
 from training.loop import Stop, make_step, train_loop
 
 ROOT = os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__))))

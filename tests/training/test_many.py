@@ -12,9 +12,9 @@ import pytest
 
 import train_nets_mgpu
 from data import mx2tfrecords
-from evaluation.run_files import read_metrics
-from runtime.hosts import free_addresses
-from runtime.script import run
+from evaluation.report.run_logs import read_metrics
+from runtime.cli import run
+from runtime.distributed.hosts import free_addresses
 from runtime.tf1 import TF2, tf
 from tests.conftest import write_record_file, write_set
 

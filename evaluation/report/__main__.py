@@ -1,0 +1,37 @@
+"""A run's files -> report.html, one self-contained page; several runs -> a page that compares them.
+
+python -m evaluation.report RUN [RUN...] [--output FILE]
+"""
+
+import dataclasses
+import sys
+from typing import Optional, Tuple
+
+from evaluation.report.writer import write_comparison, write_report
+from runtime.cli import run
+from runtime.flags import flag, parse_flags
+
+
+@dataclasses.dataclass(frozen=True)
+class ReportConfig:
+    runs: Tuple[str, ...] = flag((), "directories of runs; also without the flag's name")
+    output: Optional[str] = flag(
+        None, "the page (default: RUN/report.html, or compare.html for several runs)"
+    )
+
+
+def main(argv=None):
+    argv = list(sys.argv[1:] if argv is None else argv)
+    if argv and not argv[0].startswith("-"):
+        argv.insert(0, "--runs")
+    config = parse_flags(ReportConfig, argv, description=__doc__.splitlines()[0])
+    if not config.runs:
+        raise ValueError("pass the directory of a run, as in python -m evaluation.report RUN.")
+    if len(config.runs) == 1:
+        print(write_report(config.runs[0], config.output))
+    else:
+        print(write_comparison(config.runs, config.output or "compare.html"))
+
+
+if __name__ == "__main__":
+    run(main)

@@ -1,0 +1,89 @@
+"""What an Ascend NPU's compiler would be given of a graph, and what of it is not known to work."""
+
+import collections
+
+from runtime.npu.supported_ops import EVIDENCE, HOST, NEVER, REF_USERS, SPARE_OUTPUTS
+
+STANDS_FOR = "_npu_op"  # by which an operation of a double says which of the device's it is
+CLEAN = ("float16", "float32", "bool", "int8", "uint8", "int16", "int32", "int64")
+
+
+def compiled(fetches):
+    """The operations that a run of these fetches sends to the device: all that they need, but not
+    what lies behind an iterator."""
+    todo = [getattr(item, "op", item) for item in fetches]
+    found = collections.OrderedDict()
+    while todo:
+        op = todo.pop()
+        if op in found or op.type in HOST:
+            continue
+        found[op] = True
+        if op.type != "IteratorGetNext":
+            todo += [tensor.op for tensor in op.inputs]
+        todo += list(op.control_inputs)
+    return list(found)
+
+
+def folded(ops):
+    """Those of the operations that TensorFlow computes before the adapter looks: all that hangs on
+    constants and static shapes alone."""
+    known = set()
+    for op in sorted(ops, key=lambda op: op._id):  # an input is older than what it goes into
+        if _computed(op, known):
+            known.add(op)
+    return known
+
+
+def _computed(op, known):
+    if op.type == "Const":
+        return True
+    if op.type in ("Shape", "ShapeN", "Size", "Rank"):
+        return all(tensor.shape.is_fully_defined() for tensor in op.inputs)
+    plain = op.inputs and not op.op_def.is_stateful and STANDS_FOR not in op.node_def.attr
+    return bool(plain) and all(tensor.op in known for tensor in op.inputs)
+
+
+def kind_of(op):
+    """The device's name of an operation: its type, or what it stands for."""
+    try:
+        return op.get_attr(STANDS_FOR).decode()
+    except ValueError:
+        return op.type
+
+
+def faults(ops, where):
+    """Operations on the device -> sentences: each thing that is not known to compile, once."""
+    found = collections.OrderedDict()
+    inside, before = set(ops), folded(ops)
+    for op in ops:
+        if op in before:
+            continue
+        kind = kind_of(op)
+        for what in _faults_of(op, kind, inside):
+            found.setdefault(f"{where}: {what}", op.name)
+    return [f"{what} (first: {name})" for what, name in found.items()]
+
+
+def _faults_of(op, kind, inside):
+    if kind in NEVER:
+        yield f"{kind} is refused: {NEVER[kind]}"
+    elif kind not in EVIDENCE:
+        yield f"nothing shows that the device has {kind}"
+    if kind != op.type:
+        return  # what a double is made of says nothing of the device
+    for tensor in op.outputs[: SPARE_OUTPUTS.get(kind)]:
+        dtype = tensor.dtype.base_dtype.name
+        if dtype not in CLEAN:
+            yield f"{kind} makes {dtype}, which the device has not"
+        if not tensor.shape.is_fully_defined():
+            yield f"{kind} makes a shape that is not static: {tensor.shape}"
+        if tensor.dtype._is_ref_dtype:
+            for user in tensor.consumers():
+                if user in inside and user.type not in REF_USERS:
+                    yield f"a variable's reference goes into {user.type}"
+
+
+def convolved(ops):
+    """The shapes that the graph's convolutions take: what compiling it twice would do twice."""
+    kinds = ("Conv2D", "DepthwiseConv2dNative")
+    return {tuple(op.inputs[0].shape.as_list()) for op in ops if op.type in kinds}

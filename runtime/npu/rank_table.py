@@ -1,0 +1,331 @@
+"""Ascend's rank table: which card of which server is which rank, written, read and checked.
+
+    python -m runtime.npu.rank_table --hosts 10.0.0.1,10.0.0.2 --devices 8 \\
+        --hccn_conf host1.conf,host2.conf --output rank_table.json
+    python -m runtime.npu.rank_table --check rank_table.json
+
+Every value in the file is a string. Three layouts are in use: 1, with server_list; 2, with
+group_list; and, older than both, a group_list with an instance for each card, which is read only.
+"""
+
+import collections
+import dataclasses
+import json
+import os
+import re
+import socket
+from typing import Optional, Tuple
+
+from runtime.cli import run
+from runtime.flags import flag, parse_flags
+
+LAYOUTS = (1, 2)
+CARDS = 8  # of a server
+COUNTS = (1, 2, 4, 8)  # how many of them one run may use
+
+# server: its id; device: the card's physical id there; ip: of the card's own network; rank.
+Card = collections.namedtuple("Card", "server device ip rank")
+
+
+@dataclasses.dataclass(frozen=True)
+class TableConfig:
+    """Flags of python -m runtime.npu.rank_table."""
+
+    hosts: Tuple[str, ...] = flag((), "servers in order of rank, by their IP addresses")
+    devices: int = flag(CARDS, "cards of each server that the run uses", choices=COUNTS)
+    device_ids: Tuple[int, ...] = flag((), "which cards (default: from 0 on)", low=0, high=7)
+    device_ips: Tuple[str, ...] = flag(
+        (), "addresses of the cards' own network, server by server in the order of the cards"
+    )
+    hccn_conf: Tuple[str, ...] = flag(
+        (), "or the servers' /etc/hccn.conf files, in the order of --hosts"
+    )
+    layout: int = flag(1, "1: server_list; 2: group_list, of older drivers:", choices=LAYOUTS)
+    output: str = flag("rank_table.json", "where the table is written")
+    check: Optional[str] = flag(None, "table to check against this environment, writing none")
+
+
+def main(argv=None):
+    config = parse_flags(TableConfig, argv, "Writes or checks Ascend's rank table.")
+    if config.check:
+        check(config.check, os.environ)
+        print(f"{config.check}: {_spell(read_table(config.check))}; no fault found.")
+        return 0
+    ids = config.device_ids or tuple(range(config.devices))
+    cards = make_cards(config.hosts, ids, config.device_ips, config.hccn_conf)
+    write_table(config.output, cards, config.layout)
+    print(f"{config.output}: {_spell(cards)}.")
+    return 0
+
+
+def make_cards(hosts, device_ids, device_ips=(), hccn_conf=()):
+    """Servers, cards' ids and addresses -> [Card], ranks in their order."""
+    if not hosts:
+        raise ValueError(
+            "--hosts is missing: name the servers' IP addresses, as 10.0.0.1,10.0.0.2."
+        )
+    if hccn_conf:
+        if len(hccn_conf) != len(hosts):
+            raise ValueError(
+                f"--hccn_conf names {len(hccn_conf)} files and --hosts {len(hosts)} servers; copy "
+                "/etc/hccn.conf from each, and name them in the same order."
+            )
+        device_ips = [ip for path in hccn_conf for ip in _ips_of(path, device_ids)]
+    if len(device_ips) != len(hosts) * len(device_ids):
+        raise ValueError(
+            f"--device_ips names {len(device_ips)} addresses, and {len(hosts)} servers with "
+            f"{len(device_ids)} cards have {len(hosts) * len(device_ids)}; each card's is in "
+            "/etc/hccn.conf of its server, which --hccn_conf reads."
+        )
+    places = [(host, device) for host in hosts for device in device_ids]
+    cards = [
+        Card(host, device, ip, rank)
+        for rank, ((host, device), ip) in enumerate(zip(places, device_ips))
+    ]
+    _check_cards("the rank table", cards)
+    return cards
+
+
+def write_table(path, cards, layout=1):
+    """[Card] -> a rank table in layout 1 or 2."""
+    _check_cards(path, cards)
+    content = (_layout_1 if layout == 1 else _layout_2)(_by_server(cards))
+    with open(path, "w", encoding="ascii") as stream:
+        json.dump(content, stream, indent=1)
+        stream.write("\n")
+
+
+def read_table(path):
+    """A rank table in any of the three layouts -> [Card], by rank."""
+    try:
+        with open(path, encoding="utf-8") as stream:
+            content = json.load(stream)
+    except ValueError as error:
+        raise ValueError(f"{path} is no rank table: it is not JSON ({error}).") from None
+    try:
+        status = content["status"]
+        cards = _read_servers(content) if "server_list" in content else _read_groups(content)
+        said = int(content.get("server_count", len(_by_server(cards))))
+    except (KeyError, TypeError, ValueError) as error:
+        what = f"{error} is missing" if isinstance(error, KeyError) else str(error)
+        raise ValueError(
+            f"{path} is no rank table: {what}; write one with python -m runtime.npu.rank_table."
+        ) from None
+    if status != "completed":
+        raise ValueError(
+            f"{path} has the status {status}, and must be completed: who writes it has not "
+            "finished, or has failed."
+        )
+    _check_cards(path, cards)
+    if said != len(_by_server(cards)):
+        raise ValueError(f"{path} says server_count {said} and lists {len(_by_server(cards))}.")
+    return sorted(cards, key=lambda card: card.rank)
+
+
+def check(path, environ):
+    """The Card of this process; ends, with what is wrong, where a rank table and the environment
+    disagree: Ascend's own errors come minutes later, and name neither."""
+    together = sorted(name for name in environ if name.startswith("CM_") and environ[name])
+    if together:
+        raise ValueError(
+            f"{together[0]} and RANK_TABLE_FILE are both set, and are two ways to start; unset one."
+        )
+    cards = read_table(path)
+    size, rank = (_number(environ, name, path) for name in ("RANK_SIZE", "RANK_ID"))
+    if size is not None and size != len(cards):
+        raise ValueError(f"RANK_SIZE is {size}, and {path} lists {len(cards)} cards.")
+    if rank is None:
+        return None
+    if rank >= len(cards):
+        raise ValueError(
+            f"RANK_ID is {rank}, and {path} lists ranks 0 to {len(cards) - 1}; it is another run's "
+            "table, or RANK_ID is wrong."
+        )
+    card = cards[rank]
+    if not environ.get("JOB_ID"):
+        raise ValueError("JOB_ID is not set, and Ascend's adapter needs it; any text does.")
+    name = "DEVICE_ID" if environ.get("DEVICE_ID") else "ASCEND_DEVICE_ID"
+    device = _number(environ, name, path)
+    if device is not None and device != card.device:
+        raise ValueError(
+            f"{name} is {device}, and {path} puts rank {rank} on card {card.device} of "
+            f"{card.server}; set {name}={card.device}, or write the table for card {device}."
+        )
+    return card
+
+
+def own_cards(cards, environ):
+    """[Card] of all servers -> those of this one, which RANK_INDEX numbers, or its address says."""
+    servers = _by_server(cards)
+    index = _number(environ, "RANK_INDEX", "a table of several servers")
+    if len(servers) == 1:
+        return list(cards)
+    if index is not None and index < len(servers):
+        return list(servers.values())[index]
+    here = [server for server in servers if _is_here(server)]
+    if index is not None or len(here) != 1:
+        raise ValueError(
+            f"the rank table lists {len(servers)} servers ({', '.join(servers)}), and which of "
+            f"them this one is cannot be told; set RANK_INDEX, from 0 to {len(servers) - 1}."
+        )
+    return servers[here[0]]
+
+
+def _is_here(server):
+    """Whether an address is one of this machine's."""
+    try:
+        with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as probe:
+            probe.bind((server, 0))
+        return True
+    except OSError:
+        return False
+
+
+def _check_cards(path, cards):
+    """What must hold of every table."""
+    servers = _by_server(cards)
+    ranks = sorted(card.rank for card in cards)
+    if ranks != list(range(len(cards))):
+        odd = next((rank for place, rank in enumerate(ranks) if rank != place), None)
+        raise ValueError(
+            f"{path}: its ranks must be 0 to {len(cards) - 1}, each once, and rank {odd} is twice "
+            "there or leaves a gap."
+        )
+    _refuse_twice(path, "card", [f"{card.device} of {card.server}" for card in cards])
+    _refuse_twice(path, "device_ip", [card.ip for card in cards])
+    for card in cards:
+        _check_ip(path, card)
+    for server, own in servers.items():
+        _check_place(path, server, sorted(card.device for card in own))
+    counts = {server: len(own) for server, own in servers.items()}
+    if len(set(counts.values())) > 1:
+        raise ValueError(
+            f"{path} lists {', '.join(f'{n} cards of {s}' for s, n in counts.items())}; each "
+            "server must have as many."
+        )
+
+
+def _check_place(path, server, devices):
+    """Cards 0 to 3 and 4 to 7 are two rings; two or four cards must be of one."""
+    if len(devices) not in COUNTS or devices[-1] >= CARDS:
+        raise ValueError(
+            f"{path} uses cards {_join(devices)} of {server}; a run uses 1, 2, 4 or 8 of cards 0 "
+            f"to {CARDS - 1}."
+        )
+    if len(devices) in (2, 4) and devices[0] < 4 <= devices[-1]:
+        raise ValueError(
+            f"{path} uses cards {_join(devices)} of {server}; {len(devices)} cards must all be of "
+            "0 to 3, or all of 4 to 7, which are connected."
+        )
+
+
+def _check_ip(path, card):
+    try:
+        socket.inet_pton(socket.AF_INET6 if ":" in card.ip else socket.AF_INET, card.ip)
+    except OSError:
+        raise ValueError(
+            f"{path}: the device_ip of card {card.device} of {card.server} is {card.ip!r}, which "
+            "is no IP address."
+        ) from None
+
+
+def _refuse_twice(path, what, values):
+    twice = [value for value, count in collections.Counter(values).items() if count > 1]
+    if twice:
+        raise ValueError(f"{path} gives {what} {twice[0]} to two ranks.")
+
+
+def _layout_1(servers):
+    return {
+        "status": "completed",
+        "version": "1.0",
+        "server_count": str(len(servers)),
+        "server_list": [
+            {
+                "server_id": server,
+                "device": [dict(_device(card), rank_id=str(card.rank)) for card in cards],
+            }
+            for server, cards in servers.items()
+        ],
+    }
+
+
+def _layout_2(servers):
+    """It has no ranks: they are the places in the list."""
+    count = sum(len(cards) for cards in servers.values())
+    instances = [
+        {"pod_name": str(place), "server_id": server, "devices": [_device(card) for card in cards]}
+        for place, (server, cards) in enumerate(servers.items())
+    ]
+    group = {
+        "group_name": "worker",
+        "device_count": str(count),
+        "instance_count": str(len(servers)),
+        "instance_list": instances,
+    }
+    return {"status": "completed", "group_count": "1", "group_list": [group]}
+
+
+def _device(card):
+    return {"device_id": str(card.device), "device_ip": card.ip}
+
+
+def _read_servers(content):
+    return [
+        Card(server["server_id"], int(d["device_id"]), d["device_ip"], int(d["rank_id"]))
+        for server in content["server_list"]
+        for d in server["device"]
+    ]
+
+
+def _read_groups(content):
+    """Layout 2, and the oldest, whose instances are cards and say their rank."""
+    cards = []
+    for group in content["group_list"]:
+        for instance in group["instance_list"]:
+            for device in instance["devices"]:
+                rank = int(instance.get("rank_id", len(cards)))
+                place = instance["server_id"], int(device["device_id"])
+                cards.append(Card(*place, device["device_ip"], rank))
+    return cards
+
+
+def _ips_of(path, device_ids):
+    """The addresses of a server's cards, from its /etc/hccn.conf."""
+    with open(path, encoding="utf-8") as stream:
+        found = dict(re.findall(r"^\s*address_(\d+)\s*=\s*(\S+)", stream.read(), re.MULTILINE))
+    missing = [device for device in device_ids if str(device) not in found]
+    if missing:
+        raise ValueError(
+            f"{path} has no address_{missing[0]}; give card {missing[0]} an address with "
+            "hccn_tool, or pass --device_ips."
+        )
+    return [found[str(device)] for device in device_ids]
+
+
+def _by_server(cards):
+    servers = collections.OrderedDict()
+    for card in sorted(cards, key=lambda card: card.rank):
+        servers.setdefault(card.server, []).append(card)
+    return servers
+
+
+def _number(environ, name, path):
+    text = environ.get(name, "")
+    if text and not text.isdigit():
+        raise ValueError(f"{name} is {text!r}, and must be a number for {path} to be of use.")
+    return int(text) if text else None
+
+
+def _join(numbers):
+    return ",".join(map(str, numbers))
+
+
+def _spell(cards):
+    servers = _by_server(cards)
+    each = len(cards) // len(servers)
+    return f"{len(cards)} ranks, {each} on each of {len(servers)} servers ({', '.join(servers)})"
+
+
+if __name__ == "__main__":
+    run(main)

@@ -1,0 +1,60 @@
+import numpy as np
+import pytest
+
+from data.eval_data_reader import decode_images
+from inference.embedder import Embedder, ahead, embed_encoded
+from tests.evaluation import tiny_sets
+
+
+@pytest.fixture(scope="module")
+def embedder():
+    with Embedder(tiny_sets.prefix(), batch_size=3) as embedder:
+        yield embedder
+
+
+def test_mirrored_is_the_embedding_of_the_mirror_image(embedder):
+    images_BHWC = decode_images(tiny_sets.encoded_images(3), embedder.image_size)
+    _, mirrored_BD = embedder.embed_batch(images_BHWC)
+    plain_BD, _ = embedder.embed_batch(images_BHWC[:, :, ::-1])
+    np.testing.assert_allclose(mirrored_BD, plain_BD, rtol=1e-4, atol=1e-4)
+
+
+def test_a_short_last_batch_changes_no_embedding(embedder):
+    encoded = tiny_sets.encoded_images(7)
+    plain_ND, mirrored_ND = embedder.embed_encoded(encoded)
+    assert plain_ND.shape == mirrored_ND.shape == (7, 6)
+    alone_ND, _ = embedder.embed_encoded(encoded[6:])
+    np.testing.assert_allclose(alone_ND[0], plain_ND[6], rtol=1e-4, atol=1e-4)
+
+
+def test_restore_takes_another_checkpoint_of_the_net(embedder):
+    encoded = tiny_sets.encoded_images(3)
+    before_ND, _ = embedder.embed_encoded(encoded)
+    embedder.restore(tiny_sets.prefix(tiny_sets.STEPS[1]))
+    after_ND, _ = embedder.embed_encoded(encoded)
+    embedder.restore(tiny_sets.prefix())
+    again_ND, _ = embedder.embed_encoded(encoded)
+    assert np.abs(after_ND - before_ND).max() > 1e-3
+    assert np.array_equal(again_ND, before_ND)
+
+
+def test_progress_counts_images_not_rows():
+    done = []
+    embed_encoded(tiny_sets.fake_embed, tiny_sets.encoded_images(7), (16, 20), 3, done.append)
+    assert done == [3, 3, 1]
+
+
+def test_an_image_that_does_not_decode_is_named():
+    encoded = tiny_sets.encoded_images(5)
+    encoded[4] = b"not a picture"
+    with pytest.raises(ValueError, match="a.bin: image 4 "):
+        embed_encoded(tiny_sets.fake_embed, encoded, (16, 20), 2, where="a.bin: image")
+
+
+def test_ahead_keeps_the_order():
+    assert list(ahead(lambda x: x * x, range(9), workers=3)) == [x * x for x in range(9)]
+
+
+def test_a_checkpoint_that_is_not_there_is_refused(tmp_path):
+    with pytest.raises(ValueError, match="names no checkpoint"):
+        Embedder(str(tmp_path / "InsightFace_iter_1.ckpt"))

@@ -1,0 +1,61 @@
+"""A machine with Ascend cards, as far as a test can have one: import the fixture `npu`."""
+
+import os
+import sys
+import tempfile
+import types
+
+import pytest
+
+from nets.build import BUILDERS
+from nets.layers import conv, dense, dropout, flatten, prelu
+from runtime.npu import card
+from runtime.tf1 import TF2
+
+HERE = os.path.dirname(os.path.abspath(__file__))
+SAID = ("RANK_ID", "RANK_SIZE", "RANK_TABLE_FILE", "DEVICE_ID", "ASCEND_DEVICE_ID", "JOB_ID")
+
+
+@pytest.fixture
+def cards(monkeypatch, tmp_path):
+    """The device files of eight cards, and an environment that says nothing of them."""
+    nodes = tmp_path / "dev"
+    nodes.mkdir()
+    for name in ["davinci_manager"] + [f"davinci{number}" for number in range(8)]:
+        (nodes / name).touch()
+    monkeypatch.setenv(card.NODES, str(nodes))
+    monkeypatch.setenv("TMPDIR", str(tmp_path))  # where a card's lock is: another test has its own
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
+    for name in SAID:
+        monkeypatch.delenv(name, raising=False)
+    yield nodes
+    while card._HELD:
+        card._HELD.pop()[1].close()
+
+
+@pytest.fixture
+def npu(request, monkeypatch, cards):
+    """The double of npu_bridge, imported as the adapter is; its version by the test's parameter."""
+    if TF2:
+        pytest.skip("the adapter is for TensorFlow 1.15")
+    monkeypatch.setenv("NPU_DOUBLE_VERSION", getattr(request, "param", "r1.15"))
+    monkeypatch.syspath_prepend(HERE)
+    from npu_bridge import npu_init, sessions, world
+
+    yield types.SimpleNamespace(
+        names=npu_init, world=world, Mistake=world.Mistake, checked=sessions.checked
+    )
+    sessions.leave()
+    for name in [name for name in sys.modules if name.split(".")[0] == "npu_bridge"]:
+        del sys.modules[name]
+
+
+@pytest.fixture
+def tiny_net(monkeypatch):
+    """In the place of VGG: one convolution and one dense layer, for what is about all the rest."""
+
+    def build(pixels_NHWC, spec, rules, share, seed=None, wrap_unit=None):
+        x = prelu(conv(pixels_NHWC, 4, 3, 4, rules, "conv1"), rules, "prelu0")
+        return dense(flatten(dropout(x, share, rules, seed)), spec.embedding_size, rules, "fc1")
+
+    monkeypatch.setitem(BUILDERS, "vgg", build)

@@ -1,0 +1,156 @@
+"""Builds what an Ascend NPU would be given to train and to evaluate, and says what may not compile.
+
+    PYTHONPATH=tests/npu_double python -m tools.npu_lint          # on TensorFlow 1.15, no NPU
+    python -m tools.npu_lint --net_depth 100 --loss arcface --cards 8 --sample_rate 0.1
+
+It wants npu_bridge, the adapter's or its double. Dynamic shapes, float64 and text on the device,
+operations without evidence (runtime/npu/supported_ops.py), references of variables into
+operations that take none, and shapes for evaluation that training does not have, are faults:
+exit code 1.
+"""
+
+import contextlib
+import dataclasses
+import itertools
+import logging
+import os
+from typing import Tuple
+
+from losses.class_slices import slice_of
+from losses.face_losses import LOSSES
+from losses.partial_fc import drawn_groups
+from runtime import tf1
+from runtime.cli import run
+from runtime.distributed.ranks import Ranks
+from runtime.flags import build, flag, parse_flags
+from runtime.npu import adapter, compiled_ops
+from runtime.tf1 import tf
+from training import ascend
+from training.config import ManyConfig
+from training.graph.step import build_step
+from training.plan import Plan
+
+FAULTS = 1  # the exit code
+
+
+@dataclasses.dataclass(frozen=True)
+class LintConfig:
+    """Every combination of these is built; the defaults cover what compiles differently."""
+
+    lineage: str = flag("insightface_tf", "whose network")
+    net_depth: Tuple[int, ...] = flag((50, 100), "depths")
+    block: Tuple[str, ...] = flag(("ir", "se"), "residual units")
+    loss: Tuple[str, ...] = flag(("arcface",), "losses", choices=tuple(LOSSES))
+    sample_rate: Tuple[float, ...] = flag((1.0,), "shares of identities", above=0.0, high=1.0)
+    cards: Tuple[int, ...] = flag((1,), "sizes of the run", low=1)
+    optimizer: Tuple[str, ...] = flag(("momentum",), "rules of the update")
+    precision_mode: str = flag("allow_mix_precision", "arithmetic on the device")
+    image_size: int = flag(32, "height and width: operations are the same at any", low=16)
+    width: float = flag(0.125, "factor on channels: operations are the same at any", above=0.0)
+    batch_size: int = flag(4, "images of a card", low=2)
+    identities: int = flag(512, "identities of all cards", low=2)
+    embedding_size: int = flag(16, "numbers in an embedding", low=2)
+
+
+def main(argv=None):
+    config = parse_flags(LintConfig, argv, __doc__.splitlines()[0])
+    adapter.adapter()
+    logging.getLogger().setLevel(logging.WARNING)
+    found = 0
+    for case in cases(config):
+        kinds, faults = lint(config, **case)
+        words = ", ".join(f"{name} {value}" for name, value in case.items())
+        size = f"{sum(kinds.values())} operations of {len(kinds)} kinds"
+        print(f"{words}: {size}, {len(faults)} faults", flush=True)
+        for fault in faults:
+            print(f"  {fault}")
+        found += len(faults)
+    return FAULTS if found else 0
+
+
+def cases(config):
+    names = ("net_depth", "block", "loss", "sample_rate", "cards", "optimizer")
+    nets = (config.net_depth, config.block, config.loss, config.sample_rate)
+    for values in itertools.product(*nets, config.cards, config.optimizer):
+        yield dict(zip(names, values))
+
+
+def lint(config, cards=1, **said):
+    """One case -> ({kind: how many}, [fault])."""
+    said.update(
+        lineage=config.lineage,
+        precision_mode=config.precision_mode,
+        image_size=(config.image_size,) * 2,
+        width=config.width,
+        batch_size=config.batch_size * cards,
+        embedding_size=config.embedding_size,
+        dropout=0.4,
+        device="npu",
+        tfrecords_file_path="",
+    )
+    ranks = Ranks(host=cards - 1, kind="NPU", cards=cards)
+    told = ascend.adapted(build(ManyConfig, said), ranks)
+    with _environment(ranks), tf.Graph().as_default():
+        tf1.build_for("npu")
+        plan = _plan(told, config.identities)
+        step = build_step(told, plan, [_batch(told, plan, ranks)], {}, ranks)
+        sets = {
+            "training": [step.train] + list(step.scalars.values()),
+            "evaluation": [step.plain_BD, step.mirrored_BD],
+            "the start": [step.replicate, step.fingerprints],
+        }
+        return _looked_at({name: compiled_ops.compiled(fetches) for name, fetches in sets.items()})
+
+
+def _looked_at(sets):
+    kinds, faults = {}, []
+    for name, ops in sets.items():
+        faults += compiled_ops.faults(ops, name)
+        for op in ops:
+            kinds[compiled_ops.kind_of(op)] = kinds.get(compiled_ops.kind_of(op), 0) + 1
+    second = compiled_ops.convolved(sets["evaluation"]) - compiled_ops.convolved(sets["training"])
+    faults += [f"evaluation: convolves {shape}, and training does not" for shape in sorted(second)]
+    return kinds, faults
+
+
+def _plan(config, identities):
+    """A plan of a run without data: what the graph reads of it."""
+    whole = dict.fromkeys(Plan._fields, 1)
+    whole.update(spec=config.net_spec(), manifest=None, identities=identities, sets={})
+    whole.update(total_steps=100, warmup_steps=5, frozen_steps=3, peak_rate=0.1)
+    return Plan(**dict(whole, rate_changes=[10, 20, 30], rate_factors=(1.0, 0.5, 0.3, 0.1)))
+
+
+def _batch(config, plan, ranks):
+    """What the input pipeline hands to a card, from an initializable iterator."""
+    images = config.batch_size // ranks.size
+    parts = [tf.zeros((images,) + tuple(config.image_size) + (3,), tf.uint8)]
+    parts += [tf.zeros([images], tf.int64)]
+    groups = drawn_groups(
+        plan.identities, config.sample_rate, config.batch_size, ranks.size, ranks.host, ranks.size
+    )
+    drawn = sum(group.count for group in groups)
+    if drawn < slice_of(plan.identities, ranks.host, ranks.size)[1]:
+        parts += [tf.zeros([drawn], tf.int32), tf.zeros([config.batch_size], tf.int32)]
+    dataset = tf.data.Dataset.from_tensors(tuple(parts)).repeat()
+    return tf.data.make_initializable_iterator(dataset).get_next()
+
+
+@contextlib.contextmanager
+def _environment(ranks):
+    """The adapter reads the size of the run from the environment while the graph is built."""
+    said = {"RANK_ID": str(ranks.host), "RANK_SIZE": str(ranks.size), "JOB_ID": "10087"}
+    before = {name: os.environ.get(name) for name in said}
+    os.environ.update(said)
+    try:
+        yield
+    finally:
+        for name, value in before.items():
+            if value is None:
+                del os.environ[name]
+            else:
+                os.environ[name] = value
+
+
+if __name__ == "__main__":
+    run(main)
