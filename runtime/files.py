@@ -9,7 +9,7 @@ from typing import Any, Iterator
 def atomic_write(
     path: str, mode: str = "w", durable: bool = False, **options: Any
 ) -> Iterator[Any]:
-    """A stream whose content replaces `path` when the block ends; after an error `path` is as before.
+    """A stream that replaces `path` when the block ends; after an error `path` is as before.
 
     durable: fsync the file and its directory, so that the content also survives a power failure. An
     OSError without a file name, as a full disk gives, gets the path."""

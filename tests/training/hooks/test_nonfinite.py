@@ -8,7 +8,7 @@ import pytest
 from runtime.tf1 import tf
 from runtime.variables import weight
 from tests.training.graph.test_step import config_of
-from training.graph.gradients import bound, nonfinite_names
+from training.graph.gradients import clip_gradients, nonfinite_names
 from training.hooks.nonfinite import NonFiniteGuard
 
 Step = collections.namedtuple("Step", "scalars")
