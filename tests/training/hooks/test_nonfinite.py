@@ -21,7 +21,9 @@ def names_of(loss, embeddings, slopes):
             (tf.constant(slope, tf.float32), weight(f"layer{i}/W", [2], tf.zeros_initializer()))
             for i, slope in enumerate(slopes)
         ]
-        named = nonfinite_names(tf.constant(loss), tf.constant(embeddings), bound(pairs, []))
+        named = nonfinite_names(
+            tf.constant(loss), tf.constant(embeddings), clip_gradients(pairs, [])
+        )
         return session.run(named).decode().splitlines()
 
 
