@@ -5,7 +5,7 @@ import os
 import numpy as np
 import pytest
 
-from checkpoint.reader import write_record
+from checkpoint.format import write_record
 from data.convert import outliers
 from data.formats.manifest import read_manifest
 from data.formats.tfrecord import read_shard
