@@ -17,6 +17,7 @@ from checkpoint.format import (
     BEST_PREFIX,
     BEST_RECORD,
     PREFIX,
+    RECORD,
     WRITING,
     check_path,
     clear_unfinished,
@@ -112,18 +113,22 @@ class CheckpointWriter:
 
     def _attempt(self, session: tf.Session, name: str, record: Dict[str, Any]) -> Optional[str]:
         """The prefix, or None after ATTEMPTS. Every process makes the same number of attempts."""
-        for attempt in range(ATTEMPTS):
+        for attempt in range(1, ATTEMPTS + 1):
             try:
                 prefix = self._write(session, name, record)
             except WRITE_ERRORS as error:
-                last = attempt == ATTEMPTS - 1
-                self.failure = (
-                    f"{name} could not be written to {self.directory}: {self._why(error)}"
+                self.failure = _cause(error)
+                last = attempt == ATTEMPTS
+                logging.warning(
+                    "%s could not be written to %s: %s (%s). %s",
+                    name,
+                    self.directory,
+                    self.failure,
+                    self._room(),
+                    "Training continues; free some space there." if last else "Trying again.",
                 )
-                then = "Training continues: free some space there." if last else "Trying again."
-                logging.warning("%s. %s", self.failure, then)
                 if not last:
-                    self._make_room(error)
+                    self._make_room(name, error)
                     time.sleep(PAUSE_SECONDS)
             else:
                 self.failure = ""
@@ -138,20 +143,17 @@ class CheckpointWriter:
         except WRITE_ERRORS as error:  # the checkpoint itself is complete
             logging.warning("%s could not be tidied: %s", self.directory, first_line(error))
 
-    def _why(self, error: BaseException) -> str:
-        """The cause, and on a full disk how much is missing."""
-        why = getattr(error, "strerror", None) or first_line(error)
-        why = why.rsplit("; ", 1)[-1]  # TensorFlow names its temporary file before the cause
+    def _room(self) -> str:
+        needed = f"{_megabytes(self.bytes)} needed"
         try:
-            free = shutil.disk_usage(self.directory).free
+            return f"{needed}, {_megabytes(shutil.disk_usage(self.directory).free)} free"
         except OSError:
-            return why
-        needed = f"{_megabytes(self.bytes)} needed, {_megabytes(free)} free"
-        return f"{why} ({needed})" if _is_full(error) or free < self.bytes else why
+            return needed
 
-    def _make_room(self, error: BaseException) -> None:
+    def _make_room(self, name: str, error: BaseException) -> None:
         """On a full disk, removes the oldest checkpoint if this one would replace it anyway."""
-        if self.ranks.leads and self.keep > 1 and _is_full(error):
+        replaces = RECORD.match(f"{name}.json") and self.keep > 1
+        if self.ranks.leads and replaces and _is_full(error):
             self._remove_oldest(self.keep - 1)
 
     def _remove_oldest(self, keep: int) -> None:
@@ -310,6 +312,11 @@ def _rows(variable: tf.Variable, rows: Rows) -> tf.Tensor:
 
 def _other_steps(directory: str, pattern: Pattern, step: int) -> List[int]:
     return [other for other in steps_in(directory, pattern) if other != step]
+
+
+def _cause(error: BaseException) -> str:
+    """The reason alone: TensorFlow puts the name of a temporary file before it."""
+    return getattr(error, "strerror", None) or first_line(error).rsplit("; ", 1)[-1]
 
 
 def _is_full(error: BaseException) -> bool:
