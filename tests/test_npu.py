@@ -112,14 +112,14 @@ def test_a_card_trains_to_the_losses_of_a_cpu(npu, small, halfway, on_cpu, tmp_p
     assert train_nets.main(npu_flags(small, second, "--device", "npu", *resume)) == 0
     losses_match(numbers_of(first), numbers_of(halfway))
     losses_match(numbers_of(second), numbers_of(on_cpu), same_steps=STEPS)
-    sets = npu.world.current().fetch_sets
-    assert len([names for names, fed in sets if "eval_images:0" in fed]) == 1
-    assert len([names for names, _ in sets if len(names) > 5]) == 1  # the step, with all scalars
 
 
 def test_a_card_trains_to_the_weights_of_a_cpu(npu, small, halfway, nudged, tmp_path):  # noqa: F811
     argv = ["--device", "npu", "--epoch", f"{HALF}step"]
     assert train_nets.main(npu_flags(small, tmp_path, *argv)) == 0
+    sets = npu.world.current().fetch_sets
+    assert len([names for names, fed in sets if "eval_images:0" in fed]) == 1
+    assert len([names for names, _ in sets if len(names) > 5]) == 1  # the step, with all scalars
     expected = values_of(last_checkpoint(halfway, HALF))
     noise, apart = [distances(run, expected) for run in nudged], distances(tmp_path, expected)
     for name, value in expected.items():
