@@ -67,20 +67,23 @@ def spec_of(prefix: str) -> NetSpec:
     return spec
 
 
-def stored_names(prefix: str) -> Dict[str, SavedVariable]:
+def stored_names(prefix: str, averages: bool = True) -> Dict[str, SavedVariable]:
     """{name in this repository's spelling: SavedVariable}; moving averages replace the weights that
-    they are of."""
+    they are of, unless `averages` is False."""
     shapes = _open(prefix).get_variable_to_shape_map()
     saved = {canonical(name): SavedVariable(name, shape) for name, shape in shapes.items()}
-    averages = [name for name in saved if name.endswith(AVERAGE)]
-    saved.update({name[: -len(AVERAGE)]: saved[name] for name in averages})
+    averaged = [name for name in saved if name.endswith(AVERAGE)] if averages else []
+    saved.update({name[: -len(AVERAGE)]: saved[name] for name in averaged})
     return saved
 
 
-def variable_arrays(prefix: str, names: Iterable[str]) -> Dict[str, np.ndarray]:
-    """{name: float32 array} of a checkpoint's variables, by this repository's spelling."""
+def variable_arrays(
+    prefix: str, names: Iterable[str], averages: bool = True
+) -> Dict[str, np.ndarray]:
+    """{name: float32 array} of a checkpoint's variables, by this repository's spelling.
+    averages: see stored_names."""
     names = list(names)
-    saved, reader = stored_names(prefix), _open(prefix)
+    saved, reader = stored_names(prefix, averages), _open(prefix)
     missing = [name for name in names if name not in saved]
     if missing:
         raise ValueError(f"{prefix} lacks {len(missing)} variables of its net, first {missing[0]}.")
