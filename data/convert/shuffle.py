@@ -25,6 +25,7 @@ from data.formats.recordio_blocks import (
     read_blocks,
 )
 from data.formats.tfrecord import mix, slices, write_frames, write_vectors
+from runtime.files import atomic_write
 
 BUCKET_BYTES, BUCKETS = 1 << 25, 1 << 12  # buckets are this small, unless there would be more
 EXACT_FLOAT32 = 1 << 24  # float32, the form of labels in a .rec, holds every whole number to here
@@ -132,9 +133,8 @@ def gather(plan, shard, report):
     finally:
         os.close(descriptor)
     done = dict(images=tally.images, checksum=tally.checksum, written=tally.written)
-    with open(note + ".incomplete", "w") as stream:
+    with atomic_write(note) as stream:
         json.dump(done, stream)
-    os.replace(note + ".incomplete", note)
     clear_buckets(plan, shard)
     return tally
 

@@ -324,7 +324,11 @@ def _make_from_buffer(machine, data, dtype, shape, order):
 def _make_encoded(machine, text, encoding="latin1"):
     if _text(encoding) not in ("latin1", "latin-1"):
         raise _MalformedError("bytes in an encoding other than latin1; nothing was run")
-    return text.encode() if type(text) is PickledText else machine.copied(text.encode("latin1"))
+    if type(text) is PickledText:
+        return text.encode()
+    if type(text) is not str:
+        raise _MalformedError("bytes encoded from something that is no text; nothing was run")
+    return machine.copied(text.encode("latin1"))
 
 
 def _make_bytes(machine, value=b"", *encoding):
