@@ -38,7 +38,8 @@ def image_fault(encoded: bytes, decode: bool = False) -> Optional[str]:
     else:
         return f"is neither JPEG nor PNG: its image starts with the bytes {encoded[:4]!r}"
     if decode and decoded(encoded) is None:
-        return size_fault(encoded) or "holds an image that cannot be decoded"
+        fault = size_fault(encoded) if image_size(encoded) else None
+        return fault or "holds an image that cannot be decoded"
     return None
 
 

@@ -1,7 +1,7 @@
 """dataset.json: a data set says how many images and identities it has, in which shards, from where.
 
 Nobody types --num_output: it is read here. Shards without a dataset.json (the original's
-`tran.tfrecords`) are counted once, and the count is kept beside them where that may be written.
+`tran.tfrecords`) are counted once, and the count is kept in their directory where that is writable.
 """
 
 import contextlib
@@ -185,7 +185,7 @@ def _counted(directory, names, files):
     if files is not LocalFiles and "://" in directory:
         raise ValueError(
             f"{directory} has no {FILE}, and only local shards can be counted; copy the {FILE} of "
-            "the conversion beside them."
+            "the conversion into their directory."
         )
     directory = directory or "."
     sizes = tuple(os.path.getsize(os.path.join(directory, name)) for name in names)
