@@ -112,9 +112,10 @@ def checkpoints(config: EvalConfig) -> List[str]:
         raise ValueError(
             "--ckpt_index_list needs --ckpt_file, the prefix that its suffixes extend."
         )
-    paths = [config.ckpt_path or config.ckpt_file]
+    base = config.ckpt_path or config.ckpt_file or ""
+    paths = [base]
     if config.ckpt_index_list:
-        paths = [config.ckpt_file + ending for ending in config.ckpt_index_list]
+        paths = [base + ending for ending in config.ckpt_index_list]
     return [prefix for path in paths for prefix in find_checkpoints(path)]
 
 

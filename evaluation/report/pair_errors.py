@@ -79,7 +79,9 @@ def people_errors(result: SetResult, person_N: np.ndarray, accepted_P: np.ndarra
     """A dict per identity, the one with most errors first."""
     wrong_P = accepted_P != result.issame_P
     people = int(person_N.max()) + 1
-    counts = {name: np.zeros(people, int) for name in ("pairs", "false_accepts", "false_rejects")}
+    counts: Dict[str, np.ndarray] = {
+        name: np.zeros(people, int) for name in ("pairs", "false_accepts", "false_rejects")
+    }
     for side in (0, 1):
         person_P = person_N[side::2]
         other = np.ones(len(person_P), bool) if side == 0 else person_P != person_N[0::2]
