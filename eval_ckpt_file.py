@@ -13,7 +13,8 @@ from typing import Any, Dict, Iterator, List, Optional, Sequence, Tuple
 
 from tqdm import tqdm
 
-from checkpoint.reader import find_checkpoints, read_record, spec_of, step_of
+from checkpoint.format import find_checkpoints, read_record, step_of
+from checkpoint.reader import spec_of
 from evaluation.report.pair_errors import write_pairs_report
 from evaluation.verification_set import SetResult, VerificationSet, find_sets
 from inference.embedder import Embedder

@@ -10,7 +10,7 @@ import tempfile
 import cv2
 import numpy as np
 
-from checkpoint.reader import write_record
+from checkpoint.format import write_record
 from data.eval_data_reader import write_pairs
 from evaluation.verification_set import NetFunction
 from nets.build import embeddings
