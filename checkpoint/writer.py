@@ -16,6 +16,7 @@ import numpy as np
 
 from checkpoint.reader import read_record, write_record
 from runtime.distributed.ranks import SINGLE
+from runtime.files import first_line
 from runtime.tf1 import for_npu, tf
 from runtime.variables import is_sliced, plain_name, stored, variable_bytes
 
@@ -34,9 +35,11 @@ class CheckpointWriter:
     def __init__(self, directory, record, keep, ranks=SINGLE, agreement=None):
         self.directory, self.record, self.keep = directory, record, keep
         self.ranks, self.agreement = ranks, agreement
+        self.failure = None  # why the last write failed, if it did
         self._prefix = tf.placeholder_with_default("", [], "prefix")
         names = [plain_name(v.op.name) == v.op.name for v in tf.global_variables()]
         kept = [v for v, own in zip(tf.global_variables(), names) if own or is_sliced(v)]
+        self.bytes = sum(variable_bytes(variable) for variable in kept)  # of a checkpoint
         self._restore = _restore_op(self._prefix, kept)
         ours = [v for v in kept if ranks.leads or is_sliced(v)]
         self._save = save_op(self._prefix, f".part-{ranks.host}", ours, ranks.size)
@@ -69,15 +72,17 @@ class CheckpointWriter:
         return prefix
 
     def _try(self, session, name, record):
+        self.failure = None
         try:
             return self._write(session, name, record)
         except (OSError, tf.errors.OpError) as error:
-            why = getattr(error, "strerror", None) or str(error).splitlines()[0]
+            self.failure = getattr(error, "strerror", None) or first_line(error)
             logging.warning(
-                "%s could not be written to %s (%s); training goes on: make room there.",
+                "%s could not be written to %s (%s, %.0f MB needed); make room there.",
                 name,
                 self.directory,
-                why,
+                self.failure,
+                self.bytes / 1e6,
             )
             return None
 

@@ -25,10 +25,12 @@ def flag(
     below=None,
     alias=(),
     late=False,
+    resume="same",
 ):
     """A field of a script's dataclass. low <= value <= high, above < value < below.
     Aliases work and stay out of --help; a default of `dataclasses.MISSING` makes it required.
-    late: stands behind the others in --help, whichever class it comes from."""
+    late: stands behind the others in --help, whichever class it comes from.
+    resume: "free" where a resumed run may change the value, else "same"."""
     required = default is dataclasses.MISSING
     return dataclasses.field(
         default=None if required else default,
@@ -43,6 +45,7 @@ def flag(
             alias=tuple(alias),
             required=required,
             late=late,
+            resume=resume,
         ),
     )
 

@@ -8,7 +8,7 @@ from data import mx2tfrecords
 from data.formats.manifest import read_manifest
 from data.formats.tfrecord import example_bytes, read_shard
 from data.pipeline.augment import Augmentation
-from data.pipeline.batches import damage, training_batches, training_labels
+from data.pipeline.batches import TrainingBatches, training_batches, training_labels
 from runtime.tf1 import tf
 from tests.data.tiny_records import write_records
 from tests.data.tiny_shards import SIZE, picture, take, write_set, write_shard
@@ -25,6 +25,12 @@ def folder(tmp_path_factory):
 def batches(path, count=1, batch_size=4, seed=3, augment="none", **others):
     others = dict(dict(image_size=(SIZE, SIZE), buffer_size=8), **others)
     return take(lambda: training_batches(path, batch_size, seed, augment=augment, **others), count)
+
+
+def explanation(error, path, batch_size):
+    """What is said of an error in the batches above."""
+    stream = TrainingBatches(path, batch_size, 3, image_size=(SIZE, SIZE), buffer_size=8)
+    return stream.explain(error)
 
 
 def labels(path, images, **others):
@@ -239,13 +245,14 @@ def test_a_damaged_record_stops_the_run_and_is_named(tmp_path):
     path = damaged_set(tmp_path)
     with pytest.raises(tf.errors.InvalidArgumentError) as caught:
         batches(path, 4, batch_size=3)
-    sentence = damage(caught.value)
+    sentence = explanation(caught.value, path, 3)
     named = [("a", 5), ("b", 2), ("b", 3)]
     assert any(f"{path}/{name}.tfrecords: record {number} " in sentence for name, number in named)
 
 
-def test_damage_says_nothing_of_other_errors():
-    assert damage(tf.errors.InvalidArgumentError(None, None, "something else")) is None
+def test_other_errors_are_not_explained(folder):
+    error = tf.errors.InvalidArgumentError(None, None, "something else")
+    assert explanation(error, folder, 3) is None
 
 
 def test_skipped_records_are_named_and_their_places_taken(tmp_path):
@@ -325,7 +332,7 @@ def test_a_label_beyond_the_identities_is_damage(tmp_path):
     write_shard(tmp_path / "b.tfrecords", [example_bytes(99, picture(1))] * 4)
     with pytest.raises(tf.errors.InvalidArgumentError) as caught:
         batches(manifest_of(path, 8), 2, batch_size=4)
-    assert "b.tfrecords: record" in damage(caught.value)
+    assert "b.tfrecords: record" in explanation(caught.value, path, 4)
 
 
 def test_an_unknown_recipe_or_error_policy_is_refused(folder):
