@@ -5,7 +5,7 @@ import os
 import zlib
 from typing import Any, Dict, List, NamedTuple, Sequence
 
-from checkpoint.writer import steps_in
+from checkpoint.format import steps_in
 from data.formats.manifest import Manifest, read_manifest
 from evaluation.verification_set import find_sets
 from losses.face_losses import find_loss

@@ -7,8 +7,8 @@ import re
 import time
 from typing import Any, Dict, List, Optional
 
-from checkpoint.reader import find_checkpoints
-from checkpoint.writer import CheckpointWriter, clear_unfinished, newest_whole
+from checkpoint.format import clear_unfinished, find_checkpoints, newest_whole
+from checkpoint.writer import CheckpointWriter
 from runtime import tf1
 from runtime.cli import complain
 from runtime.distributed.hosts import Hosts, wait_for_hosts

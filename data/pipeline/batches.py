@@ -44,7 +44,7 @@ def training_batches(
     this process may use.
     augment: a recipe's name or an Augmentation. A last batch that `epochs` leaves incomplete is
     not handed out.
-    on_error "stop": a damaged record is an InvalidArgumentError that TrainingBatches.explain() names.
+    on_error "stop": a damaged record is an InvalidArgumentError; see TrainingBatches.explain().
     "skip": another image of its batch takes its place, and each element gets a third part, a string
     that names the damaged records of the batch, one a line, empty as a rule.
     """
@@ -96,9 +96,11 @@ class TrainingBatches:
 
     def __init__(self, path, batch_size, seed, **options):
         self.path, self.batch_size, self.seed, self.options = path, batch_size, seed, options
+        self.graph_seed = None  # of the graph of the last dataset; it decides the order, too
 
     def dataset(self, start_image=0):
         """The Dataset of training_batches from an image of the stream on."""
+        self.graph_seed = tf.get_default_graph().seed
         return training_batches(
             self.path, self.batch_size, self.seed, start_image=start_image, **self.options
         )
@@ -112,6 +114,7 @@ class TrainingBatches:
             return None
         names = ("buffer_size", "image_size", "host", "hosts")
         options = {name: self.options[name] for name in names if name in self.options}
+        options["graph_seed"] = self.graph_seed
         start_image = int(found.group(1))
         sentence = first_damage(self.path, self.seed, start_image, self.batch_size, **options)
         return sentence or (
@@ -159,12 +162,16 @@ def first_damage(
     image_size=(112, 112),
     host=0,
     hosts=1,
+    graph_seed=None,
 ):
     """The first record among `images` of the stream from start_image on that cannot be trained on,
-    as a sentence, or None. For a run whose batch failed: it reads the same records again."""
+    as a sentence, or None. For a run whose batch failed: it reads the same records again.
+    graph_seed: of the run's graph; Dataset.shuffle draws from it as well as from its own seed."""
     manifest, names = _open(path)
     raw = _holds_pixels(names[0], manifest, image_size)
     with tf.Graph().as_default():
+        if graph_seed is not None:
+            tf.set_random_seed(graph_seed)
         stream = RecordStream(names, manifest, seed, buffer_size, host, hosts)
         records = stream.records(start_image).take(images)
         following = tf.data.make_initializable_iterator(records)

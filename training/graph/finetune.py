@@ -5,7 +5,8 @@ import logging
 import re
 from typing import Callable, Dict, List, Sequence, Set, Tuple
 
-from checkpoint.reader import find_checkpoints, load, spec_of, stored_names
+from checkpoint.format import find_checkpoints
+from checkpoint.reader import load, spec_of, stored_names
 from runtime.tf1 import tf
 from runtime.variables import plain_name
 from training.config import TrainConfig, adopt_net

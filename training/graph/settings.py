@@ -2,6 +2,7 @@
 
 from typing import NamedTuple, Optional, Tuple
 
+from losses.class_centres import HeadConfig
 from nets.lineages import NetSpec
 from runtime.npu.options import may_overflow
 from training.config import TrainConfig
@@ -17,21 +18,6 @@ class BackboneSettings(NamedTuple):
     recompute: bool  # recompute activations in the backward pass
     sync_batch_norm: bool  # normalise by the statistics of all ranks
     ema: float  # decay of the averaged weights; 0: none
-
-
-class HeadSettings(NamedTuple):
-    """The margin loss over the class centres; see losses.class_centres."""
-
-    identities: int
-    loss: str
-    margin: Tuple[float, ...]  # empty: as published for the loss
-    scale: Optional[float]  # None: as published for the loss
-    past_pi: str  # the target's cosine where angle + margin passes pi
-    margin_gradient: str
-    sample_rate: float  # below 1: Partial FC
-    draw_groups: Optional[int]  # None: one for each rank
-    sub_centers: int
-    interclass_filtering_threshold: Optional[float]
 
 
 class UpdateSettings(NamedTuple):
@@ -55,7 +41,7 @@ class StepSettings(NamedTuple):
     """Everything that build_step reads."""
 
     backbone: BackboneSettings
-    head: HeadSettings
+    head: HeadConfig
     rates: RateSettings
     update: UpdateSettings
     seed: int
@@ -85,7 +71,7 @@ def step_settings(
             sync_batch_norm=cluster.sync_batch_norm,
             ema=config.ema,
         ),
-        head=HeadSettings(
+        head=HeadConfig(
             identities=identities,
             loss=config.loss,
             margin=config.margin,
@@ -96,6 +82,8 @@ def step_settings(
             draw_groups=cluster.draw_groups,
             sub_centers=config.sub_centers,
             interclass_filtering_threshold=config.interclass_filtering_threshold,
+            seed=config.seed,
+            check_finite=False,  # NonFiniteGuard reports what is not finite, and for which images
         ),
         rates=rates,
         update=UpdateSettings(

@@ -7,9 +7,15 @@ a rank's evaluation, D embedding dimension.
 from typing import Any, Callable, Dict, List, NamedTuple, Optional, Sequence, Tuple
 
 from inference.embedder import embed_with_flip
-from losses.class_centres import Parts as HeadParts
-from losses.class_centres import class_centres_loss
+from losses.class_centres import (
+    HeadConfig,
+    HeadInputs,
+    HeadOutputs,
+    HeadParts,
+    class_centres_loss,
+)
 from nets.build import embeddings
+from nets.layers import NetOptions
 from nets.lineages import NetSpec
 from runtime.distributed.collectives import Collectives, in_buckets
 from runtime.npu import adapter
@@ -27,7 +33,7 @@ from training.graph.gradients import (
     recomputed,
 )
 from training.graph.optimizer import apply_gradients, decay_loss, make_slots
-from training.graph.settings import HeadSettings, StepSettings, UpdateSettings
+from training.graph.settings import StepSettings, UpdateSettings
 
 COMPUTE = {"fp32": tf.float32, "bf16": tf.bfloat16, "fp16": tf.float16}
 WIRE = {"fp32": None, "bf16": tf.bfloat16, "fp16": tf.float16}
@@ -64,7 +70,7 @@ def build_tower(
     accumulator = Accumulator(settings.accumulate, global_step)
     embedded_nD, updates_before = _embed(settings, collectives, images_nHWC, accumulator.turn)
     backbone = tf.global_variables()[first:]
-    head = _head(settings, collectives, embedded_nD, labels_n, accumulator.turn, batch[2:])
+    head = _head(settings.head, collectives, embedded_nD, labels_n, accumulator.turn, batch[2:])
     statistics = tf.get_collection(tf.GraphKeys.UPDATE_OPS)[updates_before:]
     own = {id(variable) for variable in tf.global_variables()[first:]}
     loss_scale = LossScale() if update.loss_scaling else None
@@ -139,44 +145,31 @@ def _embed(
             images_nHWC,
             backbone.spec,
             training=True,
-            dropout=backbone.dropout,
-            compute_dtype=COMPUTE[backbone.precision],
-            mean_over_ranks=collectives.mean if backbone.sync_batch_norm else None,
-            ranks=collectives.size if backbone.sync_batch_norm else 1,
-            dropout_seed=tf.stack([seed, tf.cast(turn, tf.int32)]),
-            wrap_unit=recomputed if backbone.recompute else None,
+            options=NetOptions(
+                dropout_rate=backbone.dropout,
+                dropout_seed=tf.stack([seed, tf.cast(turn, tf.int32)]),
+                compute_dtype=COMPUTE[backbone.precision],
+                mean_over_ranks=collectives.mean if backbone.sync_batch_norm else None,
+                rank_count=collectives.size if backbone.sync_batch_norm else 1,
+                wrap_unit=recomputed if backbone.recompute else None,
+            ),
         )
     return embedded_nD, updates_before
 
 
 def _head(
-    settings: StepSettings,
+    head: HeadConfig,
     collectives: Collectives,
     embedded_nD: tf.Tensor,
     labels_n: tf.Tensor,
     turn: tf.Tensor,
     drawn: Sequence[tf.Tensor],
-) -> Any:
-    head: HeadSettings = settings.head
-    return class_centres_loss(
-        collectives.gather(embedded_nD),
-        collectives.gather(labels_n),
-        head.identities,
-        loss=head.loss,
-        margin=head.margin,
-        scale=head.scale,
-        beyond=head.past_pi,
-        margin_gradient=head.margin_gradient,
-        sample_rate=head.sample_rate,
-        draw_groups=head.draw_groups,
-        sub_centers=head.sub_centers,
-        interclass_filtering_threshold=head.interclass_filtering_threshold,
-        seed=settings.seed,
-        step=turn,
-        check=False,  # NonFiniteGuard reports which tensor is not finite, and for which images
-        drawn=drawn or None,
-        parts=HeadParts(collectives.maximum, collectives.sum, collectives.rank, collectives.size),
+) -> HeadOutputs:
+    inputs = HeadInputs(
+        collectives.gather(embedded_nD), collectives.gather(labels_n), turn, drawn or None
     )
+    parts = HeadParts(collectives.maximum, collectives.sum, collectives.rank, collectives.size)
+    return class_centres_loss(inputs, head, parts)
 
 
 def _summed(pairs: Pairs, collectives: Collectives, wire: Any) -> Pairs:

@@ -2,14 +2,11 @@
 
 import logging
 import time
-from typing import Any, Callable, Dict, Mapping, Optional
+from typing import Any, Dict, Mapping, Optional
 
 from checkpoint.writer import CheckpointWriter
 from runtime.tf1 import tf
 from training.hooks.base import Hook, RunContext
-
-ATTEMPTS = 3  # to save the last state of a run
-WAIT = 5.0  # seconds between them: room may come back when another process cleans up
 
 
 class Checkpoints(Hook):
@@ -25,10 +22,8 @@ class Checkpoints(Hook):
         writer: CheckpointWriter,
         best: Mapping[str, float],
         run: RunContext,
-        wait: Callable[[float], None] = time.sleep,
     ) -> None:
         self.interval, self.writer, self.best, self.run = interval, writer, best, run
-        self.wait = wait
         self.saved: Optional[int] = None  # the last step that is on disk
         self.failure: Optional[str] = None
         self.seconds = 0.0  # spent on checkpoints so far
@@ -42,14 +37,10 @@ class Checkpoints(Hook):
 
     def end(self, step: int) -> None:
         """Saves the last state, which no later step would."""
-        for attempt in range(1 if self.run.ranks.host_count > 1 else ATTEMPTS):
-            if step == self.saved:
-                return
-            if attempt:
-                self.wait(WAIT)
+        if step != self.saved:
             self._save(step)
         if step != self.saved:
-            self.failure = self.writer.failure or "unknown reason"
+            self.failure = self.writer.failure or "the cause is unknown"
 
     def _save(self, step: int) -> None:
         seen = step * self.run.batch_size

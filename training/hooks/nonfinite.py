@@ -7,11 +7,11 @@ those of the step before when the run ends or continues.
 import logging
 import math
 import os
-from typing import Any, Callable, Dict, Iterable, List, NamedTuple
+from typing import Any, Callable, Dict, Iterable, List, NamedTuple, Optional
 
 import numpy as np
 
-from checkpoint.writer import PREFIX, steps_in
+from checkpoint.format import PREFIX, steps_in
 from data.formats.manifest import LocalFiles, read_manifest
 from data.pipeline.batches import TrainingBatches
 from data.pipeline.record_order import RecordStream, shard_and_number
@@ -136,15 +136,21 @@ def batch_again(batches: TrainingBatches, step: int, parts: int) -> Dict[str, np
     the stream that the share consists of."""
     share = batches.batch_size * parts
     first = (step - 1) * share
-    batch = read_batch(lambda: tf.data.make_initializable_iterator(batches.dataset(first)), parts)
-    batch["records"] = record_names(batches, first, share)
+    graph_seed = batches.graph_seed  # of the run: Dataset.shuffle draws from it as well
+    batch = read_batch(
+        lambda: tf.data.make_initializable_iterator(batches.dataset(first)), parts, graph_seed
+    )
+    batch["records"] = record_names(batches, first, share, graph_seed)
     return batch
 
 
-def read_batch(make_iterator: Callable[[], Any], parts: int) -> Dict[str, np.ndarray]:
+def read_batch(
+    make_iterator: Callable[[], Any], parts: int, graph_seed: Optional[int] = None
+) -> Dict[str, np.ndarray]:
     """{images, labels} of the first `parts` elements of an iterator, which is made in another
     graph: the run's own is at the next batch already."""
     with tf.Graph().as_default():
+        tf.set_random_seed(graph_seed)
         iterator = make_iterator()
         element = iterator.get_next()[:2]
         with tf.Session(config=session_config("cpu")) as session:
@@ -153,7 +159,9 @@ def read_batch(make_iterator: Callable[[], Any], parts: int) -> Dict[str, np.nda
     return {"images": np.concatenate(images), "labels": np.concatenate(labels)}
 
 
-def record_names(batches: TrainingBatches, first: int, count: int) -> np.ndarray:
+def record_names(
+    batches: TrainingBatches, first: int, count: int, graph_seed: Optional[int] = None
+) -> np.ndarray:
     """`shard: record n` of each of `count` images of the stream from image `first` on."""
     path, options = batches.path, batches.options
     files = tf.io.gfile if "://" in path else LocalFiles
@@ -161,6 +169,7 @@ def record_names(batches: TrainingBatches, first: int, count: int) -> np.ndarray
     directory = path if files.isdir(path) else os.path.dirname(path)
     names = [os.path.join(directory, name) for name, _ in manifest.shards]
     with tf.Graph().as_default():
+        tf.set_random_seed(graph_seed)
         stream = RecordStream(
             names,
             manifest,
