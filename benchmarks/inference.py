@@ -1,6 +1,6 @@
 """Images a second of an exported network against PyTorch's own export of the same network.
 
-    python benchmarks/inference.py --ckpt_file output/r50/ckpt/InsightFace_iter_1000.ckpt --threads 2
+    python benchmarks/inference.py --ckpt_file output/r50/ckpt/InsightFace_iter_1000.ckpt
 
 All files take turns in one run, so that a busy machine slows all of them alike. Ratios are to
 PyTorch's export in ONNX Runtime.
@@ -21,7 +21,7 @@ from export.inference_graph import Network, read_network  # noqa: E402
 from export.onnx_writer import OnnxForm  # noqa: E402
 from export.pipeline import metadata_of, onnx_chunks, write_onnx  # noqa: E402
 from export.runtimes import Run, onnx_runtime, openvino_runtime, required  # noqa: E402
-from nets.weights.layout import tensors_of  # noqa: E402
+from nets.weights.layout import feature_map, tensors_of  # noqa: E402
 from runtime.cli import run  # noqa: E402
 from runtime.flags import flag, parse_flags  # noqa: E402
 from tests.nets import torch_nets  # noqa: E402
@@ -43,7 +43,7 @@ def main(argv: Optional[list] = None) -> int:
         runs = _runs(network, directory, config.threads)
         for size in config.batch_sizes:
             height, width = network.spec.image_size
-            batch = np.random.RandomState(0).uniform(-1, 1, (size, 3, height, width))
+            batch = np.random.RandomState(0).uniform(0, 255, (size, 3, height, width))
             _print(size, _rates(runs, batch.astype(np.float32), config))
     return 0
 
@@ -56,10 +56,10 @@ def _runs(network: Network, directory: str, threads: int) -> Dict[str, Run]:
     torch_onnx(network, theirs)
     runs = {"PyTorch's export, ONNX Runtime": onnx_runtime(onnxruntime, theirs, threads).run}
     runs["PyTorch's export, OpenVINO"] = openvino_runtime(openvino, theirs, threads).run
-    metadata = metadata_of(network, "scaled")
+    metadata = metadata_of(network, "raw")
     for prelu in ("node", "decomposed"):
         path = os.path.join(directory, f"{prelu}.onnx")
-        write_onnx(path, onnx_chunks(network, OnnxForm(input_form="scaled", prelu=prelu), metadata))
+        write_onnx(path, onnx_chunks(network, OnnxForm(prelu=prelu), metadata))
         runs[f"prelu {prelu}, ONNX Runtime"] = onnx_runtime(onnxruntime, path, threads).run
         for precision in ("f32", "bf16"):
             name = f"prelu {prelu}, OpenVINO {precision}"
@@ -71,7 +71,11 @@ def torch_onnx(network: Network, path: str) -> None:
     """The network in PyTorch, with the checkpoint's weights, written by torch.onnx.export."""
     torch = required("torch", "torch", "The benchmark")
     spec = network.spec
-    net = torch_nets.build(spec)
+    if spec.row.names != "iresnet":
+        raise ValueError(f"The benchmark is for arcface_torch; {network.prefix} is {spec.lineage}.")
+    widths = [spec.channels(width) for width in spec.row.widths]
+    pixels = int(np.prod(feature_map(spec)))
+    net = torch_nets.IResNet(spec.row.units[spec.net_depth], widths, pixels, spec.embedding_size)
     tensors = tensors_of(network.arrays, spec)
     net.load_state_dict({n: torch.from_numpy(a.copy()) for n, a in tensors.items()}, strict=False)
     net.eval()
