@@ -2,6 +2,7 @@
 
 import contextlib
 import os
+import re
 from typing import Any, Iterator
 
 
@@ -9,7 +10,7 @@ from typing import Any, Iterator
 def atomic_write(
     path: str, mode: str = "w", durable: bool = False, **options: Any
 ) -> Iterator[Any]:
-    """A stream whose content replaces `path` when the block ends; after an error `path` is as before.
+    """A stream that replaces `path` when the block ends; after an error `path` is as before.
 
     durable: fsync the file and its directory, so that the content also survives a power failure. An
     OSError without a file name, as a full disk gives, gets the path."""
@@ -25,20 +26,23 @@ def atomic_write(
         os.replace(partial, path)
         if durable:
             sync_directory(os.path.dirname(path))
-    except BaseException as error:
-        with contextlib.suppress(OSError):
-            os.remove(partial)
-        if (
-            isinstance(error, OSError)
-            and error.errno is not None
-            and error.filename in (None, partial)
-        ):
-            raise OSError(error.errno, error.strerror, path) from None
+    except OSError as error:
+        _remove(partial)
+        if error.errno is None or error.filename not in (None, partial):
+            raise
+        raise OSError(error.errno, error.strerror, path) from None
+    except BaseException:
+        _remove(partial)
         raise
 
 
+def _remove(path: str) -> None:
+    with contextlib.suppress(OSError):
+        os.remove(path)
+
+
 def sync_directory(directory: str) -> None:
-    """Makes the renames in a directory durable. Where directories cannot be opened, does nothing."""
+    """Makes renames in a directory durable; does nothing where directories cannot be opened."""
     with contextlib.suppress(OSError):
         descriptor = os.open(directory or ".", os.O_RDONLY)
         try:
@@ -59,10 +63,14 @@ def sync_file(path: str) -> None:
 def first_line(error: BaseException) -> str:
     """The first line of an error's text that carries information.
 
-    TensorFlow 2.21 puts the heading "Graph execution error:" first and the cause after it."""
-    lines = [line.strip() for line in str(error).splitlines()]
+    TensorFlow 2.21 puts the heading "Graph execution error:" first, then the node's stack trace,
+    and the cause after a line "Node: '<name>'"."""
+    text = str(error)
+    node = _NODE.search(text)
+    lines = [line.strip() for line in text[node.end() if node else 0 :].splitlines()]
     lines = [line for line in lines if line and line not in HEADINGS]
     return lines[0] if lines else type(error).__name__
 
 
-HEADINGS = ("Graph execution error:", "Detected at node")
+HEADINGS = ("Graph execution error:",)
+_NODE = re.compile(r"^Node: .*$", re.MULTILINE)

@@ -6,9 +6,9 @@ import pytest
 
 from data import mx2tfrecords
 from data.formats.manifest import read_manifest
-from data.formats.tfrecord import example_bytes, read_shard
+from data.formats.tfrecord import example_bytes, read_frames, read_shard
 from data.pipeline.augment import Augmentation
-from data.pipeline.batches import damage, training_batches, training_labels
+from data.pipeline.batches import TrainingBatches, training_batches, training_labels
 from runtime.tf1 import tf
 from tests.data.tiny_records import write_records
 from tests.data.tiny_shards import SIZE, picture, take, write_set, write_shard
@@ -25,6 +25,12 @@ def folder(tmp_path_factory):
 def batches(path, count=1, batch_size=4, seed=3, augment="none", **others):
     others = dict(dict(image_size=(SIZE, SIZE), buffer_size=8), **others)
     return take(lambda: training_batches(path, batch_size, seed, augment=augment, **others), count)
+
+
+def explanation(error, path, batch_size):
+    """What is said of an error in the batches above."""
+    stream = TrainingBatches(path, batch_size, 3, image_size=(SIZE, SIZE), buffer_size=8)
+    return stream.explain(error)
 
 
 def labels(path, images, **others):
@@ -239,13 +245,55 @@ def test_a_damaged_record_stops_the_run_and_is_named(tmp_path):
     path = damaged_set(tmp_path)
     with pytest.raises(tf.errors.InvalidArgumentError) as caught:
         batches(path, 4, batch_size=3)
-    sentence = damage(caught.value)
+    sentence = explanation(caught.value, path, 3)
     named = [("a", 5), ("b", 2), ("b", 3)]
     assert any(f"{path}/{name}.tfrecords: record {number} " in sentence for name, number in named)
 
 
-def test_damage_says_nothing_of_other_errors():
-    assert damage(tf.errors.InvalidArgumentError(None, None, "something else")) is None
+def flip_bit(path, at):
+    with open(path, "r+b") as stream:
+        stream.seek(at)
+        (byte,) = stream.read(1)
+        stream.seek(at)
+        stream.write(bytes([byte ^ 0x10]))
+
+
+def test_a_flipped_bit_is_named_in_a_graph_that_has_a_seed_of_its_own(tmp_path):
+    """Dataset.shuffle draws from the graph's seed too, and a run sets one."""
+    path = write_set(tmp_path, (12, 12))
+    shard = os.path.join(path, "train-00001.tfrecords")
+    read_manifest(path)  # counted once, before the damage
+    offsets = [at for at, _ in read_frames(shard)]
+    flip_bit(shard, offsets[5] + 40)
+    for seed in range(4):
+        with tf.Graph().as_default():
+            tf.set_random_seed(seed)
+            options = dict(augment="none", buffer_size=100, image_size=(SIZE, SIZE))
+            stream = TrainingBatches(path, 4, seed, **options)
+            element = tf.data.make_one_shot_iterator(stream.dataset()).get_next()
+            with tf.Session() as session, pytest.raises(tf.errors.InvalidArgumentError) as caught:
+                for _ in range(6):
+                    session.run(element)
+        assert f"{shard}: record 5 cannot be trained on" in stream.explain(caught.value)
+
+
+@pytest.mark.parametrize("place", [3, 40], ids=["in its length", "in its image"])
+@pytest.mark.parametrize("record", [0, 5, 11])
+def test_a_flipped_bit_costs_one_record_with_skip(tmp_path, record, place):
+    path = write_set(tmp_path, (4, 12, 4))
+    shard = os.path.join(path, "train-00001.tfrecords")
+    read_manifest(path)
+    flip_bit(shard, [at for at, _ in read_frames(shard)][record] + place)
+    found = batches(path, 5, on_error="skip")
+    names = [line for batch in found for line in batch[2].decode().splitlines()]
+    assert names == [f"{shard}: record {record}"]
+    seen = {label for batch in found for label in batch[1].tolist()}
+    assert seen == set(range(20)) - {4 + record}
+
+
+def test_other_errors_are_not_explained(folder):
+    error = tf.errors.InvalidArgumentError(None, None, "something else")
+    assert explanation(error, folder, 3) is None
 
 
 def test_skipped_records_are_named_and_their_places_taken(tmp_path):
@@ -325,7 +373,7 @@ def test_a_label_beyond_the_identities_is_damage(tmp_path):
     write_shard(tmp_path / "b.tfrecords", [example_bytes(99, picture(1))] * 4)
     with pytest.raises(tf.errors.InvalidArgumentError) as caught:
         batches(manifest_of(path, 8), 2, batch_size=4)
-    assert "b.tfrecords: record" in damage(caught.value)
+    assert "b.tfrecords: record" in explanation(caught.value, path, 4)
 
 
 def test_an_unknown_recipe_or_error_policy_is_refused(folder):
