@@ -101,7 +101,9 @@ def test_int8_keeps_the_metadata(checkpoint, tmp_path):
 
 
 def test_no_ema_exports_the_last_weights(tmp_path):
-    from checkpoint.reader import AVERAGE, read_record, save_arrays, variable_arrays
+    from checkpoint.format import read_record
+    from checkpoint.reader import AVERAGE, variable_arrays
+    from checkpoint.writer import save_arrays
     from export.inference_graph import read_network
     from nets.build import variable_shapes
 

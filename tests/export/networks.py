@@ -4,7 +4,7 @@ import os
 import subprocess
 import sys
 
-from checkpoint.reader import save_arrays
+from checkpoint.writer import save_arrays
 from export import inference_graph, onnx_writer
 from export.fold import optimize
 from export.graph import Graph
