@@ -6,6 +6,7 @@ is handed out is decoded. The stream is epoch 0, epoch 1, ... without a seam.
 
 import os
 import re
+from typing import Any, Optional, Sequence, Union
 
 from data.convert.worker_pool import allowed_cores
 from data.formats.image_headers import decoded
@@ -22,23 +23,23 @@ BATCHES_AT_ONCE = 8  # decoded at most: one's images are decoded in parallel as 
 
 
 def training_batches(
-    path,
-    batch_size,
-    seed,
-    start_image=0,
-    augment="flip",
-    buffer_size=10000,
-    image_size=(112, 112),
-    host=0,
-    hosts=1,
-    threads=None,
-    epochs=None,
-    on_error="stop",
-):
+    path: str,
+    batch_size: int,
+    seed: int,
+    start_image: int = 0,
+    augment: Union[str, Augmentation] = "flip",
+    buffer_size: int = 10000,
+    image_size: Sequence[int] = (112, 112),
+    host: int = 0,
+    hosts: int = 1,
+    threads: Optional[int] = None,
+    epochs: Optional[int] = None,
+    on_error: str = "stop",
+) -> tf.data.Dataset:
     """A Dataset of (uint8 [N, H, W, 3] RGB, int64 [N]), N = batch_size, endless unless `epochs`.
 
     path: a directory of shards or one TFRecord file. start_image: how many images of this host's
-    stream to pass over, undecoded; a run that resumes at step t passes t * batch_size.
+    stream to skip, undecoded; a run that resumes at step t passes t * batch_size.
     buffer_size: records held for shuffling. host of hosts: this one's share of every epoch, an
     equal stretch of the epoch's order of shards. threads: that decode; None means one a core that
     this process may use.
@@ -80,7 +81,15 @@ def training_batches(
     return batches.prefetch(2)
 
 
-def training_labels(path, batch_size, seed, start_image=0, buffer_size=10000, host=0, hosts=1):
+def training_labels(
+    path: str,
+    batch_size: int,
+    seed: int,
+    start_image: int = 0,
+    buffer_size: int = 10000,
+    host: int = 0,
+    hosts: int = 1,
+) -> tf.data.Dataset:
     """A Dataset of the labels, int64 [N], of that host's training_batches, in their order; their
     images are read and not decoded."""
     manifest, names = _open(path)
@@ -94,18 +103,20 @@ class TrainingBatches:
     """The batches that one host trains on, and the sentence about a record that fails in them.
     options: those of training_batches, but for start_image."""
 
-    def __init__(self, path, batch_size, seed, **options):
+    def __init__(self, path: str, batch_size: int, seed: int, **options: Any) -> None:
         self.path, self.batch_size, self.seed, self.options = path, batch_size, seed, options
-        self.graph_seed = None  # of the graph of the last dataset; it decides the order, too
+        self.graph_seed: Optional[int] = (
+            None  # of the graph of the last dataset; it decides the order, too
+        )
 
-    def dataset(self, start_image=0):
+    def dataset(self, start_image: int = 0) -> tf.data.Dataset:
         """The Dataset of training_batches from an image of the stream on."""
         self.graph_seed = tf.get_default_graph().seed
         return training_batches(
             self.path, self.batch_size, self.seed, start_image=start_image, **self.options
         )
 
-    def explain(self, error):
+    def explain(self, error: Exception) -> Optional[str]:
         """The sentence about a damaged record if that is what the TensorFlow error is about, or
         None. It reads the records of the batch again, one by one."""
         text = getattr(error, "message", None) or str(error)
@@ -154,16 +165,16 @@ def _without_gaps(batches, start_image):
 
 
 def first_damage(
-    path,
-    seed,
-    start_image,
-    images,
-    buffer_size=10000,
-    image_size=(112, 112),
-    host=0,
-    hosts=1,
-    graph_seed=None,
-):
+    path: str,
+    seed: int,
+    start_image: int,
+    images: int,
+    buffer_size: int = 10000,
+    image_size: Sequence[int] = (112, 112),
+    host: int = 0,
+    hosts: int = 1,
+    graph_seed: Optional[int] = None,
+) -> Optional[str]:
     """The first record among `images` of the stream from start_image on that cannot be trained on,
     as a sentence, or None. For a run whose batch failed: it reads the same records again.
     graph_seed: of the run's graph; Dataset.shuffle draws from it as well as from its own seed."""
@@ -233,8 +244,8 @@ def _holds_pixels(path, manifest, image_size):
     return False
 
 
-def batches_at_once(threads=None):
-    """How many are decoded at a time, and as many may wait decoded."""
+def batches_at_once(threads: Optional[int] = None) -> int:
+    """How many are decoded together, and as many may wait decoded."""
     return min(threads or allowed_cores(), BATCHES_AT_ONCE)
 
 
