@@ -27,7 +27,7 @@ from data.convert.atomic_directory import (  # noqa: E402
     write_state,
 )
 from data.convert.worker_pool import cores, run_calls  # noqa: E402
-from data.formats.image_headers import image_size  # noqa: E402
+from data.formats.image_headers import JPEG, PNG, image_size  # noqa: E402
 from data.formats.manifest import Manifest, write_manifest  # noqa: E402
 from data.formats.record_index import find_keys, index_faults, read_index, summarise  # noqa: E402
 from data.formats.recordio import BrokenRecordError, read_property  # noqa: E402
@@ -87,6 +87,13 @@ def convert(config: ConversionConfig) -> Optional[Manifest]:
     size = os.path.getsize(config.bin_path)
     if size == 0:
         raise ValueError(f"--bin_path {config.bin_path} is empty (0 bytes); copy it again.")
+    with open(config.bin_path, "rb") as stream:
+        head = stream.read(4)
+    if head[: len(JPEG)] == JPEG or head == PNG:
+        raise ValueError(
+            f"--bin_path {config.bin_path} is an image; pass the .rec, or convert a folder of "
+            "images with data/image_folder.py."
+        )
     idx_path = config.idx_path or sibling_path(config.bin_path, ".idx")
     target = os.path.abspath(config.tfrecords_file_path)
     shards = config.shards or min(max(SHARDS, size // LARGE_SHARD), 1 + size // SMALL_SHARD)

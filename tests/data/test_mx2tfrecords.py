@@ -466,3 +466,11 @@ def test_dataset_json_is_readable_by_people(rec, tmp_path):
     convert(rec, tmp_path / "out", "--shards", "2")
     content = json.loads((tmp_path / "out" / "dataset.json").read_text())
     assert content["images"] == 40 and content["shards"][0]["images"] == 20
+
+
+def test_an_image_in_place_of_the_rec_is_named(tmp_path):
+    (tmp_path / "a.jpg").write_bytes(JPEGS[0])
+    with pytest.raises(ValueError, match="a.jpg is an image; pass the .rec"):
+        mx2tfrecords.main(
+            ["--bin_path", str(tmp_path / "a.jpg"), "--tfrecords_file_path", str(tmp_path / "out")]
+        )

@@ -3,6 +3,8 @@
 import dataclasses
 import hashlib
 import os
+import subprocess
+import sys
 
 import numpy as np
 import pytest
@@ -12,6 +14,7 @@ from data.eval_data_reader import decode_images, read_pairs
 from data.formats import recordio
 from data.synthetic_faces import head, portrait
 from data.synthetic_faces import view as camera
+from runtime.cli import ROOT
 
 SMALL = ["--identities", "3", "--images_per_identity", "2", "--eval_pairs", "20"]
 SIZE = 48
@@ -172,3 +175,11 @@ def test_every_style_can_be_photographed(style, occluder):
 def test_positive_yaw_turns_the_nose_to_the_right():
     rotation = camera.rotation_of(90.0, 0.0, 0.0)
     np.testing.assert_allclose(rotation @ [0.0, 0.0, 1.0], [1.0, 0.0, 0.0], atol=1e-6)
+
+
+def test_progress_is_logged_where_there_is_no_terminal(tmp_path):
+    script = os.path.join(ROOT, "data", "synthetic.py")
+    words = ["--output_path", str(tmp_path / "out"), "--identities", "4", "--eval_pairs", "20"]
+    words += ["--images_per_identity", "2", "--image_size", "32", "--workers", "1"]
+    done = subprocess.run([sys.executable, script] + words, stderr=subprocess.PIPE)
+    assert done.returncode == 0 and b"train.rec: 8/8 images, " in done.stderr
