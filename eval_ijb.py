@@ -14,7 +14,7 @@ import numpy as np
 from tqdm import tqdm
 
 from evaluation import ijb, ijb_metadata
-from evaluation.alignment import align
+from faces.alignment import align
 from runtime.cli import run
 from runtime.flags import flag, parse_flags
 from verification import plot_roc
@@ -200,7 +200,10 @@ def load_batch(directory, images, start, batch_size, image_size):
         image = cv2.imread(os.path.join(directory, name))
         if image is None:
             raise ValueError(f"{os.path.join(directory, name)} cannot be decoded.")
-        batch.append(align(image, points, image_size)[:, :, ::-1])
+        try:
+            batch.append(align(image, points, image_size, largest_misfit=None)[:, :, ::-1])
+        except ValueError as error:
+            raise ValueError(f"{os.path.join(directory, name)} {error}.") from None
     return np.stack(batch)
 
 
