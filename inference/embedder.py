@@ -34,7 +34,7 @@ class Embedder:
             build_for(self.device)
             shape = [self.batch_size] + list(self.image_size) + [3]
             self._images_BHWC = tf.placeholder(tf.uint8, shape, "images")
-            self._outputs = both_ways(self._images_BHWC, self.spec)
+            self._outputs = embed_with_flip(self._images_BHWC, self.spec)
             self.session = tf.Session(graph=graph, config=self.session_config)
             try:
                 self.restore(self.prefix)
@@ -64,7 +64,7 @@ class Embedder:
         return embed_encoded(self.embed_batch, encoded, self.image_size, self.batch_size, progress)
 
 
-def both_ways(images_BHWC, spec):
+def embed_with_flip(images_BHWC, spec):
     """uint8 RGB [B, H, W, 3] -> embeddings of the images and of their mirrors, in one pass."""
     both_BHWC = tf.concat([images_BHWC, tf.reverse(images_BHWC, axis=[2])], axis=0)
     with tf.variable_scope(tf.get_variable_scope(), reuse=tf.AUTO_REUSE):
@@ -82,7 +82,7 @@ def embed_encoded(embed_batch, encoded, image_size, batch_size, progress=None, w
     def decode(start):
         return decode_images(encoded[start : start + batch_size], image_size, where, start)
 
-    batches = ahead(decode, range(0, len(encoded), batch_size))
+    batches = prefetch(decode, range(0, len(encoded), batch_size))
     return embed_images(embed_batch, batches, len(encoded), batch_size, progress)
 
 
@@ -91,7 +91,7 @@ def embed_images(embed_batch, batches, images, batch_size, progress=None):
     both, done = None, 0
     for images_BHWC in batches:
         count = len(images_BHWC)
-        parts = embed_batch(filled(images_BHWC, batch_size))
+        parts = embed_batch(pad_batch(images_BHWC, batch_size))
         if both is None:
             both = tuple(np.empty((images, part.shape[1]), np.float32) for part in parts)
         for whole_ND, part_BD in zip(both, parts):
@@ -103,7 +103,7 @@ def embed_images(embed_batch, batches, images, batch_size, progress=None):
     return both
 
 
-def ahead(work, items, workers=DECODERS):
+def prefetch(work, items, workers=DECODERS):
     """work(item) for each item, in order; `workers` results are made while one is used."""
     with concurrent.futures.ThreadPoolExecutor(workers) as pool:
         waiting = []
@@ -115,7 +115,7 @@ def ahead(work, items, workers=DECODERS):
             yield future.result()
 
 
-def filled(images_BHWC, batch_size):
+def pad_batch(images_BHWC, batch_size):
     """A short batch repeated to batch_size by its last image: the graph has one static shape."""
     missing = batch_size - len(images_BHWC)
     if not missing:
