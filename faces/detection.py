@@ -99,7 +99,7 @@ class YuNet(Detector):
 
 
 class Mtcnn(Detector):
-    """Three networks, each on what the one before it kept: float32 [N, W, H, 3], (v - 127.5) / 128."""
+    """Three networks, each on what the one before it kept; inputs are [N, W, H, 3] of about 1."""
 
     def __init__(self, directory: str) -> None:
         super().__init__()

@@ -83,6 +83,15 @@ class Sample(NamedTuple):
     created: str  # UTC, ISO 8601
 
 
+class NewSample(NamedTuple):
+    """An embedding to be added."""
+
+    name: str  # of the person
+    embedding_D: np.ndarray  # float32, any length but 0
+    source_digest: str  # SHA-256 of the photo's file
+    quality: Optional[float] = None  # 0 to 1, None where unknown
+
+
 class FaceBank:
     """A bank's file. Any number of processes may read while one writes."""
 
@@ -181,42 +190,42 @@ class FaceBank:
             query = "SELECT (SELECT COUNT(*) FROM person), (SELECT COUNT(*) FROM sample)"
             return connection.execute(query).fetchone()
 
-    def add(
-        self,
-        name: str,
-        embeddings_ND: np.ndarray,
-        source_digests: Sequence[str],
-        qualities: Optional[Sequence[Optional[float]]] = None,
-    ) -> Tuple[Person, int]:
-        """Adds samples to a person, who is created where the name is not in the bank.
+    def add(self, samples: Sequence[NewSample]) -> int:
+        """Adds samples in one transaction and returns how many are new.
 
-        embeddings_ND: float32, any length but 0. Returns the person and how many samples were
-        added: a photo that the person has already is not added twice."""
-        name = checked_name(name)
-        units_ND = unit(embeddings_ND, self.contract.embedding_size)
-        qualities = [None] * len(units_ND) if qualities is None else qualities
-        now = _now()
+        People whose names are not in the bank are created; a photo that its person has already is
+        not added twice."""
+        names = [checked_name(sample.name) for sample in samples]
+        units_ND = unit([sample.embedding_D for sample in samples], self.contract.embedding_size)
+        now, added = _now(), 0
         with self._write() as connection:
-            connection.execute(
-                "INSERT OR IGNORE INTO person (name, created) VALUES (?, ?)", (name, now)
-            )
-            person = _person(connection, "name", name)
-            rows = [
-                (person.id, row.tobytes(), digest, quality, now)
-                for row, digest, quality in zip(units_ND, source_digests, qualities)
-            ]
-            connection.executemany(
-                "INSERT OR IGNORE INTO sample (person_id, embedding, source_digest, quality, "
-                "created) VALUES (?, ?, ?, ?, ?)",
-                rows,
-            )
-            after = _person(connection, "name", name)
-            added = after.samples - person.samples
-            if after.samples == 0:
-                raise ValueError(f"{name!r} gets no sample; enrol at least one photo.")
-            if added:
-                _log(connection, "enrol", person.id, added)
-        return after, added
+            for name in dict.fromkeys(names):
+                connection.execute(
+                    "INSERT OR IGNORE INTO person (name, created) VALUES (?, ?)", (name, now)
+                )
+            ids = {name: _person(connection, "name", name).id for name in names}
+            for name in ids:
+                rows = [
+                    (ids[name], unit_D.tobytes(), sample.source_digest, sample.quality, now)
+                    for sample, other, unit_D in zip(samples, names, units_ND)
+                    if other == name
+                ]
+                done = connection.executemany(
+                    "INSERT OR IGNORE INTO sample (person_id, embedding, source_digest, quality, "
+                    "created) VALUES (?, ?, ?, ?, ?)",
+                    rows,
+                ).rowcount
+                if done > 0:
+                    _log(connection, "enrol", ids[name], done)
+                    added += done
+        return added
+
+    def has_source(self, name: str, source_digest: str) -> bool:
+        """Whether a person has a sample of that photo already."""
+        with self._read() as connection:
+            query = "SELECT 1 FROM sample JOIN person ON person.id = person_id WHERE name = ? "
+            row = connection.execute(query + "AND source_digest = ?", (name, source_digest))
+            return row.fetchone() is not None
 
     def remove(self, name: str) -> Person:
         """Takes a person and all samples out of the bank and its cache."""
@@ -256,7 +265,7 @@ class FaceBank:
         return person
 
     def compact(self) -> None:
-        """Rebuilds the file: rows that SQLite moved leave copies in unused space, VACUUM does not."""
+        """Rebuilds the file: moved rows leave copies in unused space, VACUUM does not."""
         with _sentences(self.path), contextlib.closing(_connect(self.path)) as connection:
             connection.execute("VACUUM")
 
