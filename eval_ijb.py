@@ -153,14 +153,14 @@ def _open_rows(path, count):
 
 def open_checkpoint(config):
     """The Embedder of --ckpt_file; a checkpoint or device that is not there ends here."""
-    from inference.embedder import Embedder  # TensorFlow is not needed for --embeddings
+    from inference.backends.checkpoint import CheckpointEmbedder  # TensorFlow is not needed for --embeddings
 
-    return Embedder(config.ckpt_file, config.device, config.batch_size)
+    return CheckpointEmbedder(config.ckpt_file, config.device, config.batch_size)
 
 
 def from_checkpoint(config, images, embedder):
     """(plain, mirrored) of the net, a batch at a time; images are read and aligned ahead."""
-    from inference.embedder import ahead, filled
+    from inference.batches import ahead, filled
 
     directory = ijb_metadata.image_directory(config.data_path, config.subset)
     check_files(directory, images.names)
