@@ -159,8 +159,8 @@ def open_checkpoint(config):
 
 
 def from_checkpoint(config, images, embedder):
-    """(plain, mirrored) of the net, a batch at a time; images are read and aligned ahead."""
-    from inference.batches import ahead, filled
+    """(plain, mirrored) of the net, a batch at a time; images are prefetched and aligned."""
+    from inference.batches import pad_batch, prefetch
 
     directory = ijb_metadata.image_directory(config.data_path, config.subset)
     check_files(directory, images.names)
@@ -171,8 +171,8 @@ def from_checkpoint(config, images, embedder):
             return load_batch(directory, images, start, config.batch_size, embedder.image_size)
 
         starts = range(0, len(images.names), config.batch_size)
-        for start, batch in zip(starts, ahead(load, starts, config.workers)):
-            both = embedder.embed_batch(filled(batch, config.batch_size))
+        for start, batch in zip(starts, prefetch(load, starts, config.workers)):
+            both = embedder.embed_batch(pad_batch(batch, config.batch_size))
             plain_BD, mirrored_BD = (part[: len(batch)] for part in both)
             keep(start, plain_BD, mirrored_BD)
             yield plain_BD, mirrored_BD

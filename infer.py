@@ -13,7 +13,7 @@ import numpy as np
 from tqdm import tqdm
 
 from checkpoint.reader import spec_of
-from inference.embedder import Embedder, ahead, embed_images
+from inference.embedder import Embedder, embed_images, prefetch
 from runtime.cli import run
 from runtime.flags import flag, parse_flags
 
@@ -56,7 +56,7 @@ def embed(config):
     read, count = source(config.images, spec_of(config.ckpt_file).image_size)
     starts = range(0, count, config.batch_size)
     with Embedder(config.ckpt_file, config.device, config.batch_size) as embedder:
-        batches = ahead(read, [slice(s, min(s + config.batch_size, count)) for s in starts])
+        batches = prefetch(read, [slice(s, min(s + config.batch_size, count)) for s in starts])
         with tqdm(total=count, unit="image", disable=None) as bar:
             plain_ND, mirrored_ND = embed_images(
                 embedder.embed_batch, batches, count, config.batch_size, bar.update

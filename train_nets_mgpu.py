@@ -3,12 +3,12 @@ python3 train_nets_mgpu.py --num_devices 8 --device gpu --config configs/ms1mv3_
 
 from runtime.cli import run
 from runtime.flags import parse_flags
-from training.config import ManyConfig
-from training.many import train_many
+from training.config import MultiDeviceConfig
+from training.many import run_multi_device
 
 
 def main(argv=None):
-    return train_many(parse_flags(ManyConfig, argv, __doc__))
+    return run_multi_device(parse_flags(MultiDeviceConfig, argv, __doc__))
 
 
 if __name__ == "__main__":

@@ -71,10 +71,10 @@ def main(argv=None):
 
 def config_of(case, data="-", output="-"):
     """A case as the configuration of a run of some steps."""
-    from training.config import ManyConfig
+    from training.config import MultiDeviceConfig
 
     said = dict(tfrecords_file_path=data, output_path=output, buffer_size=256, eval_batch_size=16)
-    return ManyConfig(**dict(said, schedule="constant", show_info_interval="1", **case))
+    return MultiDeviceConfig(**dict(said, schedule="constant", show_info_interval="1", **case))
 
 
 def _predicted(case):

@@ -76,7 +76,7 @@ def validate(images=12000, batch_size=64):
 
     from data.eval_data_reader import decode_images, write_pairs
     from evaluation.verification_set import evaluate_set
-    from inference.backends.checkpoint import both_ways
+    from inference.backends.checkpoint import embed_with_flip
     from nets.lineages import NetSpec
     from runtime.session import session_config
     from runtime.tf1 import tf
@@ -90,7 +90,7 @@ def validate(images=12000, batch_size=64):
         path = os.path.join(directory, "lfw.bin")
         write_pairs(path, [encoded[i % 64] for i in range(images)], np.arange(images // 2) % 2)
         images_BHWC = tf.placeholder(tf.uint8, [batch_size, 112, 112, 3])
-        outputs = both_ways(images_BHWC, spec)
+        outputs = embed_with_flip(images_BHWC, spec)
         with tf.Session(config=session_config("cpu")) as session:
             session.run(tf.global_variables_initializer())
 

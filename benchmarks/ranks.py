@@ -30,7 +30,7 @@ from runtime.distributed.ranks import Ranks, open_target, prepared  # noqa: E402
 from runtime.flags import flag, parse_flags  # noqa: E402
 from runtime.session import session_config  # noqa: E402
 from runtime.tf1 import TF2, tf  # noqa: E402
-from training.config import ManyConfig  # noqa: E402
+from training.config import MultiDeviceConfig  # noqa: E402
 from training.graph.step import build_step  # noqa: E402
 
 Plan = collections.namedtuple(
@@ -74,7 +74,7 @@ def main(argv=None):
 
 def _train_config(config):
     words = dict(net_depth=config.net_depth, batch_size=config.batch_size, eval_batch_size=2)
-    return ManyConfig(tfrecords_file_path="none", **words)
+    return MultiDeviceConfig(tfrecords_file_path="none", **words)
 
 
 def _step(config, ranks):

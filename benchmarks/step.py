@@ -72,7 +72,11 @@ def ours(config):
     with tf.Graph().as_default(), tf.Session() as session:
         step = built(config, tf)
         session.run([tf.global_variables_initializer(), tf.local_variables_initializer()])
-        wanted = ("inference_loss", "no_numbers", "learning_rate")  # each step's, as Guard has it
+        wanted = (
+            "inference_loss",
+            "nonfinite_names",
+            "learning_rate",
+        )  # each step's, as Guard has it
         seconds = timed(lambda: make_step(session, step, wanted), config.steps)
     return f"TensorFlow {VERSION}, {config.precision}", seconds
 

@@ -15,7 +15,7 @@ import zlib
 import numpy as np
 
 from checkpoint.reader import read_record, write_record
-from runtime.distributed.ranks import ONE
+from runtime.distributed.ranks import SINGLE
 from runtime.tf1 import for_npu, tf
 from runtime.variables import is_sliced, plain_name, stored, variable_bytes
 
@@ -31,7 +31,7 @@ class CheckpointWriter:
     """Writes the checkpoints of one run. record: what every one of them says of the run.
     agreement: of the processes that write it together, where there are several."""
 
-    def __init__(self, directory, record, keep, ranks=ONE, agreement=None):
+    def __init__(self, directory, record, keep, ranks=SINGLE, agreement=None):
         self.directory, self.record, self.keep = directory, record, keep
         self.ranks, self.agreement = ranks, agreement
         self._prefix = tf.placeholder_with_default("", [], "prefix")

@@ -34,7 +34,7 @@ def embed_encoded(
     def decode(start: int) -> np.ndarray:
         return decode_images(encoded[start : start + batch_size], image_size, where, start)
 
-    batches = ahead(decode, range(0, len(encoded), batch_size))
+    batches = prefetch(decode, range(0, len(encoded), batch_size))
     return embed_images(embed_batch, batches, len(encoded), batch_size, progress)
 
 
@@ -49,7 +49,7 @@ def embed_images(
     both, done = None, 0
     for images_BHWC in batches:
         count = len(images_BHWC)
-        parts = embed_batch(filled(images_BHWC, batch_size))
+        parts = embed_batch(pad_batch(images_BHWC, batch_size))
         if both is None:
             both = tuple(np.empty((images, part.shape[1]), np.float32) for part in parts)
         for whole_ND, part_BD in zip(both, parts):
@@ -61,7 +61,7 @@ def embed_images(
     return both
 
 
-def ahead(
+def prefetch(
     work: Callable[[Any], Any], items: Iterable[Any], workers: int = DECODERS
 ) -> Iterator[Any]:
     """work(item) for each item, in order; `workers` results are made while one is used."""
@@ -75,7 +75,7 @@ def ahead(
             yield future.result()
 
 
-def filled(images_BHWC: np.ndarray, batch_size: int) -> np.ndarray:
+def pad_batch(images_BHWC: np.ndarray, batch_size: int) -> np.ndarray:
     """A short batch repeated to batch_size by its last image, for a graph of one static shape."""
     missing = batch_size - len(images_BHWC)
     if not missing:

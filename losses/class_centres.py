@@ -47,7 +47,7 @@ def class_centres_loss(
     margin_gradient="exact",
     sample_rate=1.0,
     sub_centers=1,
-    filter_above=None,
+    interclass_filtering_threshold=None,
     seed=0,
     step=None,
     check=True,
@@ -60,7 +60,8 @@ def class_centres_loss(
 
     loss, margin, scale, beyond, margin_gradient: see losses.face_losses.
     sub_centers: centres of an identity; the nearest speaks for it (sub-centre ArcFace, ECCV 2020).
-    filter_above: a cosine to a wrong identity above it counts as 0 in this step, since the label,
+    interclass_filtering_threshold: a cosine to a wrong identity above it counts as 0 in this step,
+    since the label,
     not the net, is then likely wrong (the inter-class filtering of arcface_torch, there 0.4).
     sample_rate: below 1, a step reads round(sample_rate * identities) identities alone: all of the
     batch's, and others drawn by (seed, step). As in Partial FC (arXiv:2203.15565) the softmax,
@@ -76,7 +77,7 @@ def class_centres_loss(
     parts: where several ranks hold a slice each, embeddings and labels are those of all ranks, the
     same on each, in the same order. Loss and accuracies are then the same on each too, and the
     gradient in the embeddings is this part's share of it: their sum over parts is the whole.
-    draw_groups: the groups in which a sample is drawn (partial_fc.Group), one a part by default. With
+    draw_groups: the groups of a sample (partial_fc.Group), one a part by default. With
     the same number of them the same is drawn for any number of parts that divides it.
     drawn: (drawn_R, places_N) of partial_fc.draw for this part, where the caller draws.
 
@@ -84,7 +85,7 @@ def class_centres_loss(
     identity's centres side by side. It decays. Its gradient is IndexedSlices of unique rows
     (centre_cosines.RowGradient)."""
     chosen, arguments = find_loss(loss, margin, scale, beyond, margin_gradient)
-    _check_options(sub_centers, filter_above)
+    _check_options(sub_centers, interclass_filtering_threshold)
     images, size = embeddings_ND.shape.as_list()
     first, count = _slice(identities, parts)
     groups = partial_fc.drawn_groups(
@@ -116,7 +117,7 @@ def class_centres_loss(
     cosine_NR = _nearest(centre_cosines(units_ND, centres, rows_R), sub_centers)
     true_N = tf.stop_gradient(_everywhere(cosine_NR, labels_N, parts))
     logits_NR = chosen.function(
-        _filtered(cosine_NR, labels_N, filter_above),
+        _filtered(cosine_NR, labels_N, interclass_filtering_threshold),
         labels_N,
         **arguments,
         **_measured(chosen.options, true_N, has_N, lengths_N),
@@ -165,12 +166,15 @@ def _slice(identities, parts):
     return slice_of(identities, parts.index, parts.count)
 
 
-def _check_options(sub_centers, filter_above):
+def _check_options(sub_centers, interclass_filtering_threshold):
     if sub_centers < 1:
         raise ValueError(f"--sub_centers {sub_centers} is out of range: it must be 1 or more.")
-    if filter_above is not None and not 0.0 < filter_above < 1.0:
+    if (
+        interclass_filtering_threshold is not None
+        and not 0.0 < interclass_filtering_threshold < 1.0
+    ):
         raise ValueError(
-            f"--filter_above {filter_above} is out of range: it must be above 0 and below 1."
+            f"--interclass_filtering_threshold {interclass_filtering_threshold} is out of range: it must be above 0 and below 1."
         )
 
 
@@ -212,12 +216,14 @@ def _nearest(cosine_NM, sub_centers):
     return tf.reduce_max(cosine_NRS, axis=2)
 
 
-def _filtered(cosine_NR, labels_N, filter_above):
-    """cosine_NR with 0 for each wrong identity's above filter_above."""
-    if filter_above is None:
+def _filtered(cosine_NR, labels_N, interclass_filtering_threshold):
+    """cosine_NR with 0 for each wrong identity's above interclass_filtering_threshold."""
+    if interclass_filtering_threshold is None:
         return cosine_NR
     cosine_NR, true_N = take_true(cosine_NR, labels_N)
-    kept_NR = tf.where(cosine_NR > filter_above, tf.zeros_like(cosine_NR), cosine_NR)
+    kept_NR = tf.where(
+        cosine_NR > interclass_filtering_threshold, tf.zeros_like(cosine_NR), cosine_NR
+    )
     true_N = tf.where(labels_N >= 0, true_N, true_scores(kept_NR, labels_N))
     return put_true(kept_NR, labels_N, true_N)
 

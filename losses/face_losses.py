@@ -20,7 +20,7 @@ from runtime.npu import kernels
 from runtime.tf1 import for_npu, tf
 
 SINE_FLOOR = 1e-4  # the smallest sine above 0 of a float32 cosine is 3.5e-4
-BEYOND = ("line", "none")
+PAST_PI = ("line", "none")
 MARGIN_GRADIENTS = ("exact", "straight_through")
 
 
@@ -286,7 +286,7 @@ def find_loss(name, margin=None, scale=None, beyond="line", margin_gradient="exa
     if not SCALES[0] <= arguments["scale"] <= SCALES[1]:
         raise ValueError(f"--scale {scale} is out of range: it must be 1 or more and 1000 or less.")
     for option, value, known in (
-        ("beyond", beyond, BEYOND),
+        ("beyond", beyond, PAST_PI),
         ("margin_gradient", margin_gradient, MARGIN_GRADIENTS),
     ):
         if value not in known:

@@ -4,7 +4,7 @@ Letters: N images, H W pixels, D embedding.
 """
 
 from nets.L_Resnet_E_IR import resnet_e_ir
-from nets.layers import Rules
+from nets.layers import LayerContext
 from nets.mobilefacenet import mobilefacenet
 from nets.resnet_v1 import resnet_v1
 from nets.vgg import vgg
@@ -30,7 +30,7 @@ def embeddings(
     dropout: the share dropped, default the lineage's. compute_dtype: of convolutions. When
     training, batch norms add their updates to tf.GraphKeys.UPDATE_OPS, which the caller must run;
     mean_over_ranks makes their statistics those of all `ranks`. wrap_unit: see resnet_e_ir."""
-    rules = Rules(spec.row, training, compute_dtype, mean_over_ranks, ranks)
+    rules = LayerContext(spec.row, training, compute_dtype, mean_over_ranks, ranks)
     share = spec.row.dropout if dropout is None else dropout
     pixels_NHWC = scale_pixels(images_NHWC, spec)
     build = BUILDERS[spec.row.family]

@@ -15,13 +15,13 @@ from runtime.npu import adapter
 from runtime.tf1 import TF2, for_npu, tf
 from runtime.variables import weight
 
-DECAY = 0.9  # of the moving averages, in every lineage
+BN_MOMENTUM = 0.9  # of the moving averages, in every lineage
 GROUPS = 32  # of group norm
 RENORM_RMAX, RENORM_RMIN, RENORM_DMAX = 3.0, 0.3333, 5.0
 
 
 @dataclasses.dataclass(frozen=True)
-class Rules:
+class LayerContext:
     """How a lineage's layers behave in this graph."""
 
     row: Lineage
@@ -208,8 +208,8 @@ def _debiased(name, value):
     running = weight(name, shape, zero, trainable=False)
     share = weight(f"{name}_weight", [], zero, trainable=False)
     before, before_share = tf.identity(running), tf.identity(share)  # read once, then assigned
-    after = before * DECAY + (1.0 - DECAY) * value
-    after_share = before_share * DECAY + (1.0 - DECAY)
+    after = before * BN_MOMENTUM + (1.0 - BN_MOMENTUM) * value
+    after_share = before_share * BN_MOMENTUM + (1.0 - BN_MOMENTUM)
     for variable, target in ((running, after), (share, after_share)):
         tf.add_to_collection(tf.GraphKeys.UPDATE_OPS, tf.assign(variable, target))
     return before + (1.0 - before_share) * value, after / after_share
@@ -265,7 +265,7 @@ def _count(x_NHWC):
 
 def _follow(moving, value):
     """moving <- 0.9 moving + 0.1 value, once a step: the training step runs UPDATE_OPS."""
-    step = (1.0 - DECAY) * (tf.stop_gradient(value) - moving)
+    step = (1.0 - BN_MOMENTUM) * (tf.stop_gradient(value) - moving)
     tf.add_to_collection(tf.GraphKeys.UPDATE_OPS, tf.assign_add(moving, step))
 
 

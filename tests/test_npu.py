@@ -12,7 +12,7 @@ import pytest
 import eval_ckpt_file
 import train_nets
 from runtime import tf1
-from runtime.distributed.ranks import ONE, Ranks
+from runtime.distributed.ranks import SINGLE, Ranks
 from runtime.flags import build
 from runtime.session import session_config
 from runtime.tf1 import TF2, tf
@@ -20,7 +20,7 @@ from runtime.variables import is_sliced
 from tests.npu_double.fixtures import HERE, cards, npu, tiny_net  # noqa: F401
 from tests.test_end_to_end import ROOT, flags, last_checkpoint, numbers_of, values_of
 from training import ascend
-from training.config import ManyConfig
+from training.config import MultiDeviceConfig
 from training.graph.step import build_step
 from training.plan import make_plan
 
@@ -143,7 +143,7 @@ def many_config(small, output, **settings):
         num_output=32,
         schedule="constant",
     )
-    return build(ManyConfig, dict(values, **settings))
+    return build(MultiDeviceConfig, dict(values, **settings))
 
 
 def batch_of(config):
@@ -184,7 +184,7 @@ def steps_of(told, plan, ranks, proto, count=2):
 
 
 def test_a_step_of_eight_cards_is_the_step_of_a_cpu(npu, tiny_net, small, tmp_path):  # noqa: F811
-    expected, weights = steps_of(*prepared(many_config(small, tmp_path), ONE))
+    expected, weights = steps_of(*prepared(many_config(small, tmp_path), SINGLE))
     config, found = many_config(small, tmp_path, device="npu"), {}
     told = [prepared(config, Ranks(host=rank, kind="NPU", cards=8)) for rank in range(8)]
 

@@ -12,12 +12,12 @@ import yaml
 from eval_ckpt_file import EvalConfig
 from runtime.flags import parse_flags
 from tests.test_end_to_end import ROOT
-from training.config import ManyConfig, TrainConfig
+from training.config import MultiDeviceConfig, TrainConfig
 
 SCRIPTS = os.path.join(ROOT, "scripts")
 CONFIGS = {
     "train_nets.py": TrainConfig,
-    "train_nets_mgpu.py": ManyConfig,
+    "train_nets_mgpu.py": MultiDeviceConfig,
     "eval_ckpt_file.py": EvalConfig,
 }
 SMALL = ["net_depth=18", "width=0.125", "embedding_size=16", "image_size=32,32"]
@@ -149,7 +149,7 @@ def test_the_job_of_slurm_and_of_kubernetes_call_with_known_flags(small, tmp_pat
     worker = job["spec"]["tfReplicaSpecs"]["Worker"]
     (container,) = worker["template"]["spec"]["containers"]
     assert container["name"] == "tensorflow" and container["command"][0] == "python3"
-    config = parse_flags(ManyConfig, container["command"][2:])
+    config = parse_flags(MultiDeviceConfig, container["command"][2:])
     assert config.num_devices == container["resources"]["limits"]["nvidia.com/gpu"] == 8
     mounted = {mount["name"] for mount in container["volumeMounts"]}
     assert mounted == {volume["name"] for volume in worker["template"]["spec"]["volumes"]}

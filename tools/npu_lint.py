@@ -26,7 +26,7 @@ from runtime.flags import build, flag, parse_flags
 from runtime.npu import adapter, compiled_ops
 from runtime.tf1 import tf
 from training import ascend
-from training.config import ManyConfig
+from training.config import MultiDeviceConfig
 from training.graph.step import build_step
 from training.plan import Plan
 
@@ -89,7 +89,7 @@ def lint(config, cards=1, **said):
         tfrecords_file_path="",
     )
     ranks = Ranks(host=cards - 1, kind="NPU", cards=cards)
-    told = ascend.adapted(build(ManyConfig, said), ranks)
+    told = ascend.adapted(build(MultiDeviceConfig, said), ranks)
     with _environment(ranks), tf.Graph().as_default():
         tf1.build_for("npu")
         plan = _plan(told, config.identities)

@@ -87,7 +87,7 @@ def check_loop(config, plan):
             )
 
 
-class Everything(Hook):
+class FetchAllScalars(Hook):
     """Fetches every scalar after every step: another fetch set would be another compiled graph."""
 
     def __init__(self, step):

@@ -4,7 +4,7 @@ import dataclasses
 from typing import Optional, Tuple
 
 from data.pipeline.augment import RECIPES, recipe
-from losses.face_losses import BEYOND, LOSSES, MARGIN_GRADIENTS
+from losses.face_losses import LOSSES, MARGIN_GRADIENTS, PAST_PI
 from nets.lineages import LINEAGES, NetSpec
 from runtime.flags import flag
 from runtime.npu.options import TYPED, NpuFlags
@@ -19,7 +19,7 @@ FREE_ON_RESUME = {
     "num_devices",
     "worker_hosts",
     "task_index",
-    "open_to",
+    "allow_hosts",
     "draw_groups",
     "wire",
     "collective_timeout",
@@ -115,7 +115,7 @@ class TrainConfig(NpuFlags):
         "exact", "gradient through the margin:", "loss", choices=MARGIN_GRADIENTS
     )
     beyond: str = flag(
-        "line", "the target's cosine where angle + margin passes pi:", "loss", choices=BEYOND
+        "line", "the target's cosine where angle + margin passes pi:", "loss", choices=PAST_PI
     )
     sample_rate: float = flag(
         1.0,
@@ -125,7 +125,7 @@ class TrainConfig(NpuFlags):
         high=1.0,
     )
     sub_centers: int = flag(1, "centres of an identity; the nearest counts", "loss", low=1)
-    filter_above: Optional[float] = flag(
+    interclass_filtering_threshold: Optional[float] = flag(
         None, "wrong identities nearer than this cosine do not count", "loss", above=0.0, below=1.0
     )
 
@@ -231,8 +231,8 @@ class TrainConfig(NpuFlags):
         None, "FIRST:LAST step to trace; python -m training.hooks.profiler RUN reads it", "output"
     )
 
-    # What train_nets_mgpu.py asks and train_nets.py, for one device, does not: see ManyConfig.
-    num_devices, worker_hosts, task_index, open_to = 1, (), None, ()
+    # Fields of train_nets_mgpu.py that train_nets.py lacks: see MultiDeviceConfig.
+    num_devices, worker_hosts, task_index, allow_hosts = 1, (), None, ()
     wire, sync_batch_norm, collective_timeout, draw_groups = "fp32", False, 60.0, None
 
     def __post_init__(self):
@@ -266,7 +266,7 @@ class TrainConfig(NpuFlags):
 
 
 @dataclasses.dataclass(frozen=True)
-class ManyConfig(TrainConfig):
+class MultiDeviceConfig(TrainConfig):
     """What a run on several devices is told besides."""
 
     tfrecords_file_path: Optional[str] = flag(
@@ -281,7 +281,7 @@ class ManyConfig(TrainConfig):
     task_index: Optional[int] = flag(
         None, "which of --worker_hosts this one is, from 0", "ranks", low=0
     )
-    open_to: Tuple[str, ...] = flag(
+    allow_hosts: Tuple[str, ...] = flag(
         (), "addresses or networks that this host's port answers, besides --worker_hosts", "ranks"
     )
     draw_groups: Optional[int] = flag(
@@ -317,7 +317,7 @@ class ManyConfig(TrainConfig):
     )
 
 
-def refuse_changes(config, saved, checkpoint):
+def check_resumable(config, saved, checkpoint):
     """Ends a resume whose flags would change the numbers of the run that is resumed. A run may be
     made longer where the learning rate does not know its end."""
     to_the_end = config.schedule in ("polynomial", "cosine")

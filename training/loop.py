@@ -48,7 +48,7 @@ def make_step(session, step, wanted, stop=None):
     return values
 
 
-class Stop:
+class StopSignal:
     """Ctrl-C and SIGTERM ask the loop to end after its step; a second one ends the process.
     asked: the signal that came; requested: what ends the loop. together: whether other processes
     have to agree first, in a step."""

@@ -9,8 +9,8 @@ from training.topology import find_ranks
 from training.train import train
 
 
-def train_many(config):
-    """Does what a ManyConfig asks for; returns this process's exit code."""
+def run_multi_device(config):
+    """Does what a MultiDeviceConfig asks for; returns this process's exit code."""
     if config.tfrecords_file_path is None and not (config.plan and config.num_output):
         raise ValueError(
             "--tfrecords_file_path is missing: name the directory of shards that "

@@ -10,7 +10,7 @@ from data.formats.manifest import read_manifest
 from evaluation.verification_set import find_sets
 from losses.face_losses import find_loss
 from losses.partial_fc import drawn_groups
-from runtime.distributed.ranks import ONE
+from runtime.distributed.ranks import SINGLE
 from training.graph import schedule
 
 # spec: NetSpec; manifest: the data; sets: name -> path of a .bin; the rest: steps, rates, paths.
@@ -21,7 +21,7 @@ Plan = collections.namedtuple(
 )
 
 
-def make_plan(config, ranks=ONE):
+def make_plan(config, ranks=SINGLE):
     """A TrainConfig -> Plan; every mistake that can be known before the first step ends here."""
     find_loss(config.loss, config.margin, config.scale)
     manifest = read_manifest(config.tfrecords_file_path)
@@ -139,7 +139,7 @@ def _writable(directory):
         ) from None
 
 
-def refuse_mixed_runs(config):
+def check_output_dir_is_new(config):
     """A directory that already holds checkpoints is another run's, unless --resume says go on."""
     directory = config.directory("ckpt")
     found = steps_in(directory)
@@ -156,7 +156,7 @@ def data_identity(manifest):
     return dict(manifest.identity, order=zlib.crc32(order.encode()))
 
 
-def refuse_other_data(manifest, saved, checkpoint):
+def check_dataset_unchanged(manifest, saved, checkpoint):
     """Ends a resume on data that is not, or not in the same order, what the run began with."""
     found = data_identity(manifest)
     for key in ("images", "identities", "checksum", "order"):

@@ -38,7 +38,7 @@ def log_to_file(directory, ranks):
     logging.getLogger().addHandler(handler)
 
 
-def say_plan(config, plan, prefix, ranks):
+def log_plan(config, plan, prefix, ranks):
     rule = "as given" if config.lr else f"0.1 x {config.batch_size} / 512"
     logging.info(
         "data: %d images of %d identities in %d shards; %d steps of %d images",
@@ -74,7 +74,7 @@ def say_plan(config, plan, prefix, ranks):
         logging.info("going on from %s", prefix)
 
 
-def say_end(config, last, stop):
+def log_end(config, last, stop):
     if stop.requested:
         again = " ".join(sys.argv + ([] if config.resume else ["--resume"]))
         logging.info(

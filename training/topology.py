@@ -41,7 +41,7 @@ def _devices(config):
     return config.num_devices or found
 
 
-def refuse_strangers(session, config, plan, step, ranks, first):
+def check_config_matches_across_hosts(session, config, plan, step, ranks, first):
     """Ends a run whose processes were not told the same, naming the first thing that differs."""
     if ranks.host_count == 1:
         return

@@ -10,28 +10,28 @@ from checkpoint.writer import CheckpointWriter, clear_unfinished, newest_whole
 from data.pipeline.batches import damage, training_batches
 from runtime import tf1
 from runtime.distributed.hosts import Hosts, wait_for_hosts
-from runtime.distributed.ranks import ONE, open_target, prepared
-from runtime.distributed.socket_filter import let_in_only
+from runtime.distributed.ranks import SINGLE, open_target, prepared
+from runtime.distributed.socket_filter import restrict_port_to
 from runtime.distributed.watchdog import Watchdog
 from runtime.npu import adapter, card
 from runtime.session import session_config
 from runtime.tf1 import tf
 from training import ascend
-from training.config import refuse_changes
+from training.config import check_resumable
 from training.graph.finetune import start_from
 from training.graph.inputs import timed_next
 from training.graph.step import build_step
 from training.hooks import base
-from training.hooks.nonfinite import Guard, batch_again
+from training.hooks.nonfinite import NonFiniteGuard, batch_again
 from training.hooks.profiler import Profile
-from training.hooks.replica_check import Alive, SameCopies
+from training.hooks.replica_check import FeedWatchdog, ReplicaCheck
 from training.hooks.startup import Startup
-from training.loop import Stop, train_loop
-from training.plan import make_plan, refuse_mixed_runs, refuse_other_data
+from training.loop import StopSignal, train_loop
+from training.plan import check_dataset_unchanged, check_output_dir_is_new, make_plan
 from training.preflight.checks import preflight
-from training.preflight.memory_check import refuse_too_large
-from training.run_log import log_to_file, record_of, say_end, say_plan
-from training.topology import refuse_strangers
+from training.preflight.memory_check import check_fits_memory
+from training.run_log import log_end, log_plan, log_to_file, record_of
+from training.topology import check_config_matches_across_hosts
 
 # batches: the iterator; element: its next; step: a Step; writer: of checkpoints.
 Built = collections.namedtuple("Built", "batches element step writer")
@@ -41,13 +41,13 @@ def train(config, ranks=None):
     """Trains as the config says, and returns the process's exit code. ranks: who takes part; by
     default one device, which on Ascend is the card that the environment names."""
     if ranks is None:
-        ranks = card.ranks(os.environ) if config.device == "npu" else ONE
+        ranks = card.ranks(os.environ) if config.device == "npu" else SINGLE
     config = ascend.adapted(config, ranks)
     proto = session_config(config.device, config.log_device_mapping, config.xla, config)
     proto = prepared(proto, ranks)
     plan = make_plan(config, ranks)
     ascend.check_loop(config, plan)
-    refuse_mixed_runs(config)
+    check_output_dir_is_new(config)
     with Watchdog(config.collective_timeout, ranks.hosts, ranks.host, config.output_path) as dog:
         return _train(config, plan, ranks, proto, dog)
 
@@ -62,21 +62,21 @@ def _train(config, plan, ranks, proto, dog):
     if first >= plan.total_steps:
         logging.info("%s is trained to step %d already: nothing to do.", prefix, first)
         return 0
-    say_plan(config, plan, prefix, ranks)
+    log_plan(config, plan, prefix, ranks)
     if ranks.leads:
         write_record(os.path.join(config.output_path, "config"), record_of(config, plan))
     started.done("data and plan")
     target = open_target(proto, ranks)
-    let_in_only(ranks.hosts, ranks.host, config.open_to)
+    restrict_port_to(ranks.hosts, ranks.host, config.allow_hosts)
     wait_for_hosts(Hosts(ranks.hosts, ranks.host), config.collective_timeout)
     with adapter.system(proto, ranks), tf.Graph().as_default(), tf.device(ranks.home):
         built = _build(config, plan, first, ranks)
         started.done("graph")
-        with tf.Session(target, config=proto) as session, Stop(ranks.host_count > 1) as stop:
+        with tf.Session(target, config=proto) as session, StopSignal(ranks.host_count > 1) as stop:
             with dog.pause("starting"):
                 _begin(session, built, config, plan, ranks, prefix, first, started)
             last = _loop(session, built, config, plan, ranks, dog, record, [trace, started], stop)
-    return say_end(config, last, stop)
+    return log_end(config, last, stop)
 
 
 def _build(config, plan, first, ranks):
@@ -100,8 +100,8 @@ def _build(config, plan, first, ranks):
 def _begin(session, built, config, plan, ranks, prefix, first, started):
     """Checks what only the graph and the other processes can tell, and fills the variables."""
     step = built.step
-    refuse_strangers(session, config, plan, step, ranks, first)
-    fits = refuse_too_large(session, step, config, ranks)
+    check_config_matches_across_hosts(session, config, plan, step, ranks, first)
+    fits = check_fits_memory(session, step, config, ranks)
     _initialise(session)
     if prefix:
         built.writer.restore(session, prefix)
@@ -122,9 +122,9 @@ def _loop(session, built, config, plan, ranks, dog, record, around, stop):
     trace, started = around
     observers = [trace] + _hooks(config, plan, built, first, record, ranks, dog) + [started]
     if ranks.kind == "NPU":
-        observers.append(ascend.Everything(built.step))
+        observers.append(ascend.FetchAllScalars(built.step))
     try:
-        step = built.step._replace(train=adapter.looped(session, built.step.train, turns))
+        step = built.step._replace(train=adapter.repeated_step(session, built.step.train, turns))
         last = train_loop(
             trace.wrap(session), step, first, plan.total_steps, observers, stop, turns
         )
@@ -159,8 +159,8 @@ def _resume_point(config, plan, ranks):
         return None, None
     prefix, record = newest_whole(directory)
     if record:
-        refuse_changes(config, record["training"], prefix)
-        refuse_other_data(plan.manifest, record["dataset"], prefix)
+        check_resumable(config, record["training"], prefix)
+        check_dataset_unchanged(plan.manifest, record["dataset"], prefix)
     else:
         logging.info("--resume: no checkpoint in %s yet, so the run begins.", directory)
     return prefix, record
@@ -223,8 +223,10 @@ def _hooks(config, plan, built, first, record, ranks, dog):
 
     return [
         base.Progress(plan.info_steps, first, plan.total_steps, config.batch_size, ranks.leads),
-        Alive(dog),
-        Guard(config, lambda number: batch_again(config, ranks, number, again), step, ranks),
+        FeedWatchdog(dog),
+        NonFiniteGuard(
+            config, lambda number: batch_again(config, ranks, number, again), step, ranks
+        ),
         base.Damage(config.on_error, config.max_errors),
         base.Metrics(
             plan.info_steps,
@@ -236,6 +238,6 @@ def _hooks(config, plan, built, first, record, ranks, dog):
         ),
         summaries,
         validation,
-        SameCopies(plan.ckpt_steps, step, ranks),
+        ReplicaCheck(plan.ckpt_steps, step, ranks),
         checkpoints,
     ]

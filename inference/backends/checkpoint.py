@@ -43,7 +43,7 @@ class CheckpointEmbedder:
         return self
 
     def _build(self) -> Any:
-        return both_ways(self._images_BHWC, self.spec)
+        return embed_with_flip(self._images_BHWC, self.spec)
 
     def __exit__(self, *reason: Any) -> None:
         if self.session is not None:
@@ -80,7 +80,7 @@ class PlainCheckpoint(CheckpointEmbedder):
         return self.session.run(self._outputs, {self._images_BHWC: images_BHWC})
 
 
-def both_ways(images_BHWC: tf.Tensor, spec: NetSpec) -> Tuple[tf.Tensor, tf.Tensor]:
+def embed_with_flip(images_BHWC: tf.Tensor, spec: NetSpec) -> Tuple[tf.Tensor, tf.Tensor]:
     """uint8 RGB [B, H, W, 3] -> embeddings of the images and of their mirrors, in one pass."""
     both_BHWC = tf.concat([images_BHWC, tf.reverse(images_BHWC, axis=[2])], axis=0)
     with tf.variable_scope(tf.get_variable_scope(), reuse=tf.AUTO_REUSE):

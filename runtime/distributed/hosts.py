@@ -77,7 +77,7 @@ def wait_for_hosts(hosts, limit):
         if time.monotonic() > end:
             raise ValueError(
                 f"{', '.join(silent)} did not answer within {limit:g} s; start every host's "
-                "process, and let the hosts reach each other's ports (--open_to, where a host's "
+                "process, and let the hosts reach each other's ports (--allow_hosts, where a host's "
                 "packets come from another address than --worker_hosts says)."
             )
         time.sleep(0.2)

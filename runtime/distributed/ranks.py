@@ -61,7 +61,7 @@ class Ranks:
         return f"rank {rank}" + (f" ({self.hosts[rank // self.per_host]})" if self.hosts else "")
 
 
-ONE = Ranks()
+SINGLE = Ranks()
 
 
 def prepared(proto, ranks):

@@ -22,7 +22,7 @@ LOAD_WORD, LOAD_BYTE, AND, EQUAL, JUMP, RETURN = 0x20, 0x30, 0x54, 0x15, 0x05, 0
 ALL, NOTHING = 0x7FFFFFFF, 0
 
 
-def let_in_only(addresses, index, also=()):
+def restrict_port_to(addresses, index, also=()):
     """Filters the port of host `index` of addresses ("host:port" of all hosts), on which this
     process listens. also: further addresses or networks, as 10.0.0.0/8. Does nothing without
     addresses; what cannot be filtered here is said aloud."""
@@ -123,5 +123,5 @@ def _network(text):
         return ipaddress.ip_network(text, strict=False)
     except ValueError:
         raise ValueError(
-            f"--open_to {text} is no address and no network, such as 10.0.0.7 or 10.0.0.0/16."
+            f"--allow_hosts {text} is no address and no network, such as 10.0.0.7 or 10.0.0.0/16."
         ) from None

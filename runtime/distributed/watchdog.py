@@ -181,7 +181,7 @@ class Watchdog:
         leave(sentence + end + " so that a supervisor can restart." * (code == LOST), code)
 
 
-ALONE = Watchdog(60.0, (), 0, None)  # of a run on one host
+NO_WATCHDOG = Watchdog(60.0, (), 0, None)  # of a run on one host
 
 
 def leave(sentence, code):

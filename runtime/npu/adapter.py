@@ -142,7 +142,7 @@ class _Manager:
         return tf.no_op() if self._scale is None else self._scale.update(finite)
 
 
-def looped(session, train, iterations):
+def repeated_step(session, train, iterations):
     """The op that makes `iterations` steps of `train` on the device in one run."""
     if iterations == 1:
         return train

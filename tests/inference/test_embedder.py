@@ -2,7 +2,7 @@ import numpy as np
 import pytest
 
 from data.eval_data_reader import decode_images
-from inference.embedder import Embedder, ahead, embed_encoded
+from inference.embedder import Embedder, embed_encoded, prefetch
 from tests.evaluation import tiny_sets
 
 
@@ -52,7 +52,7 @@ def test_an_image_that_does_not_decode_is_named():
 
 
 def test_ahead_keeps_the_order():
-    assert list(ahead(lambda x: x * x, range(9), workers=3)) == [x * x for x in range(9)]
+    assert list(prefetch(lambda x: x * x, range(9), workers=3)) == [x * x for x in range(9)]
 
 
 def test_a_checkpoint_that_is_not_there_is_refused(tmp_path):

@@ -179,7 +179,7 @@ def test_every_loss_trains(name, sample_rate):
             loss=name,
             sample_rate=sample_rate,
             sub_centers=2,
-            filter_above=0.8,
+            interclass_filtering_threshold=0.8,
             step=0,
         )
         slopes = tf.gradients(head.loss, [embeddings_ND, head.centres])
@@ -252,7 +252,10 @@ def test_nan_is_passed_on_to_the_loss_where_the_caller_checks():
         ({"sample_rate": 1.5}, "--sample_rate 1.5 is out of range"),
         ({"sample_rate": 0.2}, "draws 2 of 11 identities"),
         ({"sub_centers": 0}, "--sub_centers 0 is out of range"),
-        ({"filter_above": 1.0}, "--filter_above 1.0 is out of range"),
+        (
+            {"interclass_filtering_threshold": 1.0},
+            "--interclass_filtering_threshold 1.0 is out of range",
+        ),
     ],
 )
 def test_option_out_of_range_is_refused_before_the_graph(options, said):

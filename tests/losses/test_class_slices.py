@@ -128,7 +128,7 @@ def test_two_uneven_parts_follow_numpy():
 
 @pytest.mark.parametrize("name", LOSSES)
 def test_three_parts_of_every_loss_make_the_steps_of_one(name):
-    options = {"loss": name, "sub_centers": 2, "filter_above": 0.7}
+    options = {"loss": name, "sub_centers": 2, "interclass_filtering_threshold": 0.7}
     assert_same(trained(1, **options), trained(3, **options))
 
 

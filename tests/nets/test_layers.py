@@ -5,7 +5,7 @@ import dataclasses
 import numpy as np
 import pytest
 
-from nets.layers import Rules, conv, dense, dropout, norm, prelu, squeeze_excite, subsample
+from nets.layers import LayerContext, conv, dense, dropout, norm, prelu, squeeze_excite, subsample
 from nets.lineages import LINEAGES
 from runtime.tf1 import tf
 from runtime.variables import decayed_variables
@@ -30,7 +30,10 @@ def _run(build, feed=X, assign=None):
 @pytest.mark.parametrize("size, stride, pad", [(3, 1, 1), (3, 2, 1), (1, 2, 0), (7, 2, 3)])
 def test_conv_pads_both_sides_alike(size, stride, pad):
     kernel = np.random.RandomState(0).standard_normal((size, size, 8, 3)).astype(np.float32)
-    y = _run(lambda x: conv(x, 3, size, stride, Rules(ROW, True), "c"), assign={"W_conv2d": kernel})
+    y = _run(
+        lambda x: conv(x, 3, size, stride, LayerContext(ROW, True), "c"),
+        assign={"W_conv2d": kernel},
+    )
     padded = np.pad(X, [(0, 0), (pad, pad), (pad, pad), (0, 0)], "constant")
     rows = (padded.shape[1] - size) // stride + 1
     expected = [
@@ -44,7 +47,7 @@ def test_grouped_conv_equals_convolutions_of_each_group():
     kernel = np.random.RandomState(0).standard_normal((3, 3, 2, 12)).astype(np.float32)
 
     def both(x):
-        grouped = conv(x, 12, 3, 1, Rules(ROW, True), "c", groups=4)
+        grouped = conv(x, 12, 3, 1, LayerContext(ROW, True), "c", groups=4)
         parts = [
             tf.nn.conv2d(x[..., 2 * g : 2 * g + 2], kernel[..., 3 * g : 3 * g + 3], 1, "SAME")
             for g in range(4)
@@ -76,7 +79,7 @@ def test_batch_norm_follows_the_biased_or_unbiased_variance_as_the_lineage_does(
         row = dataclasses.replace(ROW, unbiased=unbiased)
 
         def build(x, row=row):
-            y = norm(x, Rules(row, True), "bn")
+            y = norm(x, LayerContext(row, True), "bn")
             with tf.control_dependencies(tf.get_collection(tf.GraphKeys.UPDATE_OPS)):
                 moving = [v.read_value() for v in tf.global_variables() if "moving" in v.op.name]
             return [y] + moving
@@ -93,7 +96,7 @@ def test_norm_adds_updates_only_when_training():
     with tf.Graph().as_default():
         x = tf.placeholder(tf.float32, [None, 4, 4, 3])
         for kind in ("batch", "renorm", "group"):
-            norm(x, Rules(ROW, False), kind, kind)
+            norm(x, LayerContext(ROW, False), kind, kind)
         assert not tf.get_collection(tf.GraphKeys.UPDATE_OPS)
 
 
@@ -102,7 +105,7 @@ def test_synchronised_norm_equals_plain_when_there_is_one_rank(lineage):
     def build(x):
         outputs = []
         for ranks in (None, tf.identity):
-            rules = Rules(LINEAGES[lineage], True, mean_over_ranks=ranks)
+            rules = LayerContext(LINEAGES[lineage], True, mean_over_ranks=ranks)
             with tf.variable_scope("bn", reuse=tf.AUTO_REUSE):
                 y = norm(x, rules, "bn")
             weights = tf.cast(tf.range(8), tf.float32)
@@ -127,7 +130,9 @@ def test_synchronised_norm_equals_plain_when_there_is_one_rank(lineage):
 
 
 def test_group_norm_normalises_within_groups_of_an_image():
-    y = _run(lambda x: norm(x, Rules(ROW, True), "gn", "group"))  # 8 channels: 8 groups of one
+    y = _run(
+        lambda x: norm(x, LayerContext(ROW, True), "gn", "group")
+    )  # 8 channels: 8 groups of one
     np.testing.assert_allclose(y.mean((1, 2)), 0, atol=1e-5)
     np.testing.assert_allclose(y.var((1, 2)), 1, atol=1e-3)
 
@@ -135,7 +140,7 @@ def test_group_norm_normalises_within_groups_of_an_image():
 def test_renorm_equals_batch_norm_in_its_first_step_and_then_leans_on_what_it_saw():
     with tf.Graph().as_default(), tf.Session() as session:
         x = tf.placeholder(tf.float32, [None, 5, 6, 8])
-        y = norm(x, Rules(ROW, True), "rn", "renorm")
+        y = norm(x, LayerContext(ROW, True), "rn", "renorm")
         updates = tf.get_collection(tf.GraphKeys.UPDATE_OPS)
         session.run(tf.global_variables_initializer())
         flat = X.reshape(-1, 8)
@@ -152,9 +157,9 @@ def test_prelu_and_its_gradient_equal_the_definition():
     alphas = np.linspace(-0.5, 1.5, 8).astype(np.float32)
 
     def build(x):
-        y = prelu(x, Rules(ROW, True), "p")
+        y = prelu(x, LayerContext(ROW, True), "p")
         with tf.variable_scope(tf.get_variable_scope(), reuse=True):
-            plain = prelu(x, Rules(ROW, False), "p")
+            plain = prelu(x, LayerContext(ROW, False), "p")
         sources = [x, tf.trainable_variables()[0]]
         return [y, plain] + tf.gradients(y * y, sources) + tf.gradients(plain * plain, sources)
 
@@ -166,14 +171,14 @@ def test_prelu_and_its_gradient_equal_the_definition():
 
 
 def test_squeeze_excite_multiplies_channels_by_a_gate_below_one():
-    y = _run(lambda x: squeeze_excite(x, Rules(LINEAGES["insightface_mxnet"], True)))
+    y = _run(lambda x: squeeze_excite(x, LayerContext(LINEAGES["insightface_mxnet"], True)))
     ratio = y / X
     np.testing.assert_allclose(ratio, ratio[:, :1, :1] * np.ones_like(X), rtol=1e-3)
     assert (ratio > 0).all() and (ratio < 1).all()
 
 
 def test_dropout_repeats_itself_for_the_same_seed():
-    rules = Rules(ROW, True)
+    rules = LayerContext(ROW, True)
     one, same, other = _run(
         lambda x: [dropout(x, 0.4, rules, tf.constant(seed)) for seed in ([1, 2], [1, 2], [1, 3])]
     )
@@ -184,7 +189,7 @@ def test_dropout_repeats_itself_for_the_same_seed():
 
 
 def test_dropout_does_nothing_when_not_training():
-    assert np.array_equal(_run(lambda x: dropout(x, 0.4, Rules(ROW, False))), X)
+    assert np.array_equal(_run(lambda x: dropout(x, 0.4, LayerContext(ROW, False))), X)
 
 
 @pytest.mark.parametrize("dtype", [tf.bfloat16, tf.float16])
@@ -192,7 +197,7 @@ def test_half_precision_stays_near_float32_and_keeps_float32_weights(dtype):
     def build(x):
         outputs = []
         for compute in (tf.float32, dtype):
-            rules = Rules(ROW, True, compute)
+            rules = LayerContext(ROW, True, compute)
             with tf.variable_scope("net", reuse=tf.AUTO_REUSE):
                 y = conv(x, 8, 3, 2, rules, "c")
                 outputs.append(tf.cast(prelu(norm(y, rules, "bn"), rules, "p"), tf.float32))
@@ -207,7 +212,7 @@ def test_half_precision_stays_near_float32_and_keeps_float32_weights(dtype):
 def test_layers_mark_what_their_lineage_decays():
     with tf.Graph().as_default():
         x = tf.placeholder(tf.float32, [None, 4, 4, 8])
-        rules = Rules(LINEAGES["insightface_tf"], True)
+        rules = LayerContext(LINEAGES["insightface_tf"], True)
         y = prelu(norm(conv(x, 8, 3, 1, rules, "c"), rules, "bn"), rules, "p")
         y = squeeze_excite(y, rules)
         norm(dense(y[:, 0, 0], 5, rules, "d"), rules, "last", gamma="frozen")

@@ -36,7 +36,7 @@ def test_every_loss_on_eight_cards_and_a_sample_holds_nothing_unknown(npu, tiny_
         dict(sample_rate=0.5),
         dict(cards=8),
         dict(optimizer="adamw"),
-        dict(optimizer="lars", sub_centers=2, filter_above=0.4),
+        dict(optimizer="lars", sub_centers=2, interclass_filtering_threshold=0.4),
         dict(optimizer="nesterov", clip_norm=1.0, schedule="cosine", freeze_backbone="5step"),
     ],
 )

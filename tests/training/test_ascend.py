@@ -8,12 +8,12 @@ import pytest
 from data.pipeline.batches import training_batches
 from losses.class_slices import local_labels, slice_of
 from losses.partial_fc import draw, drawn_groups
-from runtime.distributed.ranks import ONE, Ranks
+from runtime.distributed.ranks import SINGLE, Ranks
 from runtime.flags import build
 from runtime.session import session_config
 from runtime.tf1 import tf
 from training import ascend
-from training.config import ManyConfig
+from training.config import MultiDeviceConfig
 from training.plan import Plan
 
 IDENTITIES = 21  # in slices of 10 and 11
@@ -29,7 +29,7 @@ def config_of(small, **settings):
         buffer_size=7,
         device="npu",
     )
-    return build(ManyConfig, dict(values, **settings))
+    return build(MultiDeviceConfig, dict(values, **settings))
 
 
 def taken(dataset, count):
@@ -88,7 +88,7 @@ def test_a_batch_that_cards_cannot_share_evenly_is_refused(small, batch, cards):
 def test_another_device_says_which_flags_it_passes_over(small, caplog):
     caplog.set_level(logging.INFO)
     config = config_of(small, device="cpu", hccl_timeout=600, npu_option=("deterministic=1",))
-    assert ascend.adapted(config, ONE) is config
+    assert ascend.adapted(config, SINGLE) is config
     assert "--hccl_timeout, --npu_option is for --device npu" in caplog.text
 
 

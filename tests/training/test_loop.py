@@ -6,7 +6,7 @@ import sys
 
 from runtime.tf1 import tf
 from training.hooks.base import Hook
-from training.loop import Stop, make_step, train_loop
+from training.loop import StopSignal, make_step, train_loop
 
 ROOT = os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
 Step = collections.namedtuple("Step", "train before scalars asked")
@@ -31,7 +31,7 @@ class Recorder(Hook):
 
 
 def run(hooks, first=0, last=7):
-    with tf.Graph().as_default(), tf.Session() as session, Stop() as stop:
+    with tf.Graph().as_default(), tf.Session() as session, StopSignal() as stop:
         count = tf.get_variable("count", [], tf.int64, initializer=tf.zeros_initializer())
         train = tf.assign_add(count, 1)
         with tf.control_dependencies([train]):
@@ -71,8 +71,8 @@ def test_signals_are_handed_back_afterwards():
 def test_a_second_signal_ends_the_process_at_once():
     code = (
         "import os, signal\n"
-        "from training.loop import Stop\n"
-        "with Stop() as stop:\n"
+        "from training.loop import StopSignal\n"
+        "with StopSignal() as stop:\n"
         "    os.kill(os.getpid(), signal.SIGTERM)\n"
         "    print(stop.requested, flush=True)\n"
         "    os.kill(os.getpid(), signal.SIGTERM)\n"

@@ -34,7 +34,7 @@ Estimate = collections.namedtuple("Estimate", "device host exchanges")
 
 def estimate(config, identities, per_host=1, hosts=1):
     """What a run needs, of which nothing need exist: no data, no device, no other host.
-    config: a ManyConfig; identities: of the head; per_host: devices of each host -> Estimate."""
+    identities: of the head; per_host: devices of each host -> Estimate."""
     with tf.Graph().as_default():
         step = one_rank(config, identities, per_host, hosts)
         return Estimate(
@@ -54,7 +54,7 @@ class _First(Ranks):
 
 def one_rank(config, identities, per_host=1, hosts=1, kind="CPU"):
     """The step of a run's first rank, in the current graph -> Step. Nothing of the run need exist:
-    no data, no device, no other host. config: a ManyConfig, or what has its fields."""
+    no data, no device, no other host. config: a MultiDeviceConfig, or what has its fields."""
     ranks = _First(
         per_host, tuple(f"host{i}:1" for i in range(hosts)) if hosts > 1 else (), 0, kind
     )

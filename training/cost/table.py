@@ -14,7 +14,7 @@ STATE = "more devices make its slice of the class centres smaller"
 
 
 def print_plan(config):
-    """Prints what a ManyConfig would need; without --num_output the data set is asked."""
+    """Prints what a MultiDeviceConfig would need; without --num_output the data set is asked."""
     identities = config.num_output
     if identities is None:
         identities = read_manifest(config.tfrecords_file_path).identities

@@ -17,7 +17,7 @@ GROWTH_STEPS = 2000  # steps without one before it is doubled
 Gradients = collections.namedtuple("Gradients", "pairs finite norm squares")
 
 
-def backbone_and_head(loss, embeddings_ND, variables, loss_scale=None):
+def compute_gradients(loss, embeddings_ND, variables, loss_scale=None):
     """Gradients of `loss`: [(gradient, variable)] behind the embeddings, and of the rest.
     loss_scale: float32 scalar, by which gradients are larger on their way through the backbone."""
     whole = [embeddings_ND] + list(variables)  # in one call, so that the head goes back once
@@ -33,7 +33,7 @@ def backbone_and_head(loss, embeddings_ND, variables, loss_scale=None):
     return backbone, head
 
 
-def bound(backbone, head, clip_norm=None, clip="all", total=tf.identity):
+def clip_gradients(backbone, head, clip_norm=None, clip="all", total=tf.identity):
     """Gradients whose norm is at most clip_norm: of `all`, or of the `backbone` alone. total: the
     sum over ranks, each of which has a slice of the head."""
     squares = [tf.nn.l2_loss(gradient) for gradient, _ in backbone]
@@ -51,7 +51,7 @@ def bound(backbone, head, clip_norm=None, clip="all", total=tf.identity):
     return Gradients(backbone + head, finite, norm, named)
 
 
-def no_numbers(loss, embeddings_ND, gradients):
+def nonfinite_names(loss, embeddings_ND, gradients):
     """string scalar: the names of what is not finite in a step, one a line; empty as a rule."""
     names = ["the loss", "the embeddings"]
     names += [f"the gradient of {plain_name(v.op.name)}" for _, v in gradients.squares]

@@ -3,7 +3,7 @@
 import collections
 
 from runtime.distributed.collectives import Agreement, Collectives, Comparison, replicate
-from runtime.distributed.ranks import ONE
+from runtime.distributed.ranks import SINGLE
 from runtime.npu.hccl import Hccl
 from runtime.tf1 import tf
 from training.graph.tower import build_tower, copied, learning_rate, tower_decay
@@ -23,7 +23,7 @@ Step = collections.namedtuple(
 )
 
 
-def build_step(config, plan, batches, beside=None, ranks=ONE):
+def build_step(config, plan, batches, beside=None, ranks=SINGLE):
     """batches: for each rank of this process its (images_nHWC uint8 RGB, labels_n int64 in
     [0, plan.identities)), a part of its share of a batch. beside: name -> tensor, what else is
     known of the part, to be shown with the scalars -> Step."""

@@ -6,7 +6,7 @@ a rank's evaluation, D embedding.
 
 import collections
 
-from inference.backends.checkpoint import both_ways
+from inference.backends.checkpoint import embed_with_flip
 from losses.class_centres import Parts as HeadParts
 from losses.class_centres import class_centres_loss
 from nets.build import embeddings
@@ -18,7 +18,13 @@ from runtime.variables import decayed_variables, is_sliced
 from training.graph import schedule
 from training.graph.finetune import rate_factors
 from training.graph.gradient_accumulation import Parts
-from training.graph.gradients import LossScale, backbone_and_head, bound, no_numbers, recomputed
+from training.graph.gradients import (
+    LossScale,
+    clip_gradients,
+    compute_gradients,
+    nonfinite_names,
+    recomputed,
+)
 from training.graph.optimizer import apply_gradients, decay_loss, make_slots
 
 COMPUTE = {"fp32": tf.float32, "bf16": tf.bfloat16, "fp16": tf.float16}
@@ -48,7 +54,7 @@ def build_tower(config, plan, collectives, batch, images_bHWC, global_step, rate
     own = {id(variable) for variable in tf.global_variables()[first:]}
     halved = may_overflow(config) if for_npu() else config.precision == "fp16"
     loss_scale = LossScale() if halved else None
-    behind, before = backbone_and_head(
+    behind, before = compute_gradients(
         head.loss,
         embedded_nD,
         [variable for variable in tf.trainable_variables() if id(variable) in own],
@@ -56,7 +62,7 @@ def build_tower(config, plan, collectives, batch, images_bHWC, global_step, rate
     )
     behind, before = parts.mean_pairs(behind), parts.mean_pairs(before)
     shown = parts.mean([head.loss, head.accuracy, head.accuracy_margin])
-    gradients = bound(
+    gradients = clip_gradients(
         _summed(behind, collectives, WIRE[config.wire]),
         before,
         clip_norm=config.clip_norm,
@@ -80,7 +86,7 @@ def build_tower(config, plan, collectives, batch, images_bHWC, global_step, rate
         "finite": finite,
     }
     if not for_npu():  # which has no text
-        scalars["no_numbers"] = no_numbers(shown[0], embedded_nD, gradients)
+        scalars["nonfinite_names"] = nonfinite_names(shown[0], embedded_nD, gradients)
     evaluation = _evaluation(plan.spec, images_bHWC, average)
     state = tf.global_variables()[first:]
     before = parts.before(statistics)
@@ -128,7 +134,7 @@ def _head(config, plan, collectives, embedded_nD, labels_n, turn, drawn):
         sample_rate=config.sample_rate,
         draw_groups=config.draw_groups,
         sub_centers=config.sub_centers,
-        filter_above=config.filter_above,
+        interclass_filtering_threshold=config.interclass_filtering_threshold,
         seed=config.seed,
         step=turn,
         check=False,  # training/hooks/nonfinite.py tells what is no number, and of which images
@@ -234,7 +240,7 @@ def _evaluation(spec, images_bHWC, average):
 
     scope, getter = tf.get_variable_scope(), averaged if average else None
     with tf.variable_scope(scope, reuse=tf.AUTO_REUSE, custom_getter=getter):
-        return both_ways(images_bHWC, spec)
+        return embed_with_flip(images_bHWC, spec)
 
 
 def copied(tower):

@@ -16,8 +16,8 @@ from tqdm.contrib.logging import logging_redirect_tqdm
 from evaluation.report.run_logs import read_metrics
 from evaluation.report.writer import write_report
 from evaluation.verification_set import evaluate_set
-from runtime.distributed.ranks import ONE
-from runtime.distributed.watchdog import ALONE
+from runtime.distributed.ranks import SINGLE
+from runtime.distributed.watchdog import NO_WATCHDOG
 from runtime.tf1 import tf
 
 STEPS = logging.getLogger("steps")  # of the lines that a bar makes needless
@@ -176,7 +176,7 @@ class Metrics(Hook):
         return {name: round(number, 4) for name, number in times.items()}
 
 
-class Damage(Hook):
+class DamagedRecords(Hook):
     """Counts the damaged records that --on_error skip passed over; too many end the run."""
 
     def __init__(self, on_error, most):
@@ -241,7 +241,9 @@ class Overflow(Exception):  # noqa: N818
 class Validation(Hook):
     """Accuracy on each set every interval and at the end; the best is kept, the report redrawn."""
 
-    def __init__(self, step, plan, config, log, summaries, writer, best=None, ranks=ONE, dog=ALONE):
+    def __init__(
+        self, step, plan, config, log, summaries, writer, best=None, ranks=SINGLE, dog=NO_WATCHDOG
+    ):
         self.interval, self.last, self.step = plan.validate_steps, plan.total_steps, step
         self.ranks, self.dog = ranks, dog
         self.plan, self.config = plan, config
@@ -350,7 +352,7 @@ class Checkpoints(Hook):
     """A checkpoint every interval and at the end. It comes after Validation, so that a resumed
     run repeats no validation and misses none."""
 
-    def __init__(self, interval, writer, batch_size, validation, dog=ALONE):
+    def __init__(self, interval, writer, batch_size, validation, dog=NO_WATCHDOG):
         self.interval, self.writer, self.dog = interval, writer, dog
         self.batch_size, self.validation = batch_size, validation
         self.saved, self.seconds = None, 0.0

@@ -13,7 +13,7 @@ import numpy as np
 from checkpoint.writer import PREFIX, steps_in
 from data.formats.manifest import LocalFiles, read_manifest
 from data.pipeline.record_order import RecordStream, shard_and_number
-from runtime.distributed.ranks import ONE
+from runtime.distributed.ranks import SINGLE
 from runtime.session import session_config
 from runtime.tf1 import tf
 from training.hooks.base import Hook
@@ -21,17 +21,17 @@ from training.hooks.base import Hook
 SAVED = 10  # batches of a run that are saved; the next would tell no more
 
 
-class Guard(Hook):
+class NonFiniteGuard(Hook):
     """Watches each step for what is no number. --on_nan stop ends the run there; skip goes on, and
     ends it after too many in a row. An overflow of fp16's scaled gradients is none of either: the
     loss scale answers it, unless that has nothing left to give.
 
     batch_of: step -> {name: array} of its batch, made again from the data."""
 
-    def __init__(self, config, batch_of, step, ranks=ONE):
+    def __init__(self, config, batch_of, step, ranks=SINGLE):
         self.config, self.batch_of = config, batch_of
         self.where = f"_host_{ranks.host}" if ranks.hosts else ""
-        self.named = ("no_numbers",) if "no_numbers" in step.scalars else ()
+        self.named = ("nonfinite_names",) if "nonfinite_names" in step.scalars else ()
         self.scaled = config.precision == "fp16"
         self.in_a_row, self.skipped, self.saved = 0, 0, 0
 
@@ -93,8 +93,8 @@ def _listed(names):
 
 def _names(values):
     """What of a step is no number; on a device without text the loss speaks for all."""
-    if "no_numbers" in values:
-        return values["no_numbers"].decode().splitlines()
+    if "nonfinite_names" in values:
+        return values["nonfinite_names"].decode().splitlines()
     return [] if math.isfinite(values["inference_loss"]) else ["the loss"]
 
 

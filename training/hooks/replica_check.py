@@ -3,7 +3,7 @@
 from training.hooks.base import Hook
 
 
-class Alive(Hook):
+class FeedWatchdog(Hook):
     """Tells the watchdog of each step: without one, for too long, a host is lost."""
 
     def __init__(self, dog):
@@ -13,7 +13,7 @@ class Alive(Hook):
         self.dog.feed(step)
 
 
-class SameCopies(Hook):
+class ReplicaCheck(Hook):
     """Ends a run whose ranks' copies of the net are no longer the same to the bit."""
 
     def __init__(self, interval, step, ranks):

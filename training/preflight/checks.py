@@ -13,9 +13,9 @@ import numpy as np
 from data.eval_data_reader import decode_images, read_pairs
 from data.formats.image_headers import image_size
 from evaluation.verification_set import check_set
-from inference.batches import filled
+from inference.batches import pad_batch
 from nets.build import IMAGES, PIXELS
-from training.preflight.expected_loss import chance_loss
+from training.preflight.expected_loss import expected_loss
 from training.preflight.first_batch import first_batch, warn_of_overlap
 
 PAIRS = 20  # of each set
@@ -29,7 +29,7 @@ def preflight(session, step, element, config, plan, first, fits=None):
     first: the steps that were made before. fits: the memory that the run needs, in words."""
     begun = time.perf_counter()
     images_NHWC, labels_N = first_batch(config, plan, element[0].shape.as_list()[0])
-    refuse_other_pixels(session, images_NHWC)
+    check_preprocessing_matches(session, images_NHWC)
     loss, length = _try_batch(session, step, element, images_NHWC, labels_N, config, first)
     encoded = {name: _look_at_set(name, path, config) for name, path in plan.sets.items()}
     warn_of_overlap(config, plan, encoded)
@@ -45,14 +45,14 @@ def preflight(session, step, element, config, plan, first, fits=None):
         f"; memory needed is about {fits}" if fits else "",
     )
     if not first:
-        explain_loss(loss, chance_loss(config, plan.identities, length), config, plan.identities)
+        explain_loss(loss, expected_loss(config, plan.identities, length), config, plan.identities)
 
 
-def refuse_other_pixels(session, images_NHWC):
+def check_preprocessing_matches(session, images_NHWC):
     """Ends where one tower of the graph makes other pixels of an image than another does."""
     images, pixels = map(session.graph.get_collection, (IMAGES, PIXELS))
     sizes = [tensor.shape.as_list()[0] for tensor in images]
-    feed = {tensor: filled(images_NHWC[:size], size) for tensor, size in zip(images, sizes)}
+    feed = {tensor: pad_batch(images_NHWC[:size], size) for tensor, size in zip(images, sizes)}
     found = session.run(pixels, feed)
     for other, tensor in zip(found[1:], pixels[1:]):
         rows = min(len(found[0]), len(other), len(images_NHWC))
@@ -66,7 +66,7 @@ def refuse_other_pixels(session, images_NHWC):
 def _try_batch(session, step, element, images_NHWC, labels_N, config, first):
     """(loss, mean length of the embeddings) of a batch, if both mean something."""
     size = element[0].shape.as_list()[0]
-    feed = {element[0]: filled(images_NHWC, size), element[1]: filled(labels_N, size)}
+    feed = {element[0]: pad_batch(images_NHWC, size), element[1]: pad_batch(labels_N, size)}
     losses, embedded = session.run(  # of all towers: a rank alone would wait for the others
         (
             [tower.scalars["inference_loss"] for tower in step.towers],

@@ -16,7 +16,7 @@ from runtime.tf1 import tf
 CELLS, ROWS = 2000000, 64  # of cosines that are drawn, at most
 
 
-def chance_loss(config, identities, length):
+def expected_loss(config, identities, length):
     """The mean loss over cosines drawn by chance, each loss by its own function. length: of the
     embeddings, which some losses read."""
     drawn = max(2, int(round(identities * config.sample_rate)))

@@ -10,7 +10,7 @@ GIB = float(2**30)
 WRONG = 0.15  # as far as an estimate may be off: a run is refused where even that does not save it
 
 
-def refuse_too_large(session, step, config, ranks):
+def check_fits_memory(session, step, config, ranks):
     """Ends a run that cannot fit; says it where it is close. The graph is there by now, and is what
     is reckoned from; its weights are not."""
     if ranks.kind == "NPU":  # what its compiler keeps, the graph does not tell

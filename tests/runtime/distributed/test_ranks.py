@@ -4,14 +4,14 @@ import socket
 
 import pytest
 
-from runtime.distributed.ranks import ONE, Ranks, open_target, prepared
+from runtime.distributed.ranks import SINGLE, Ranks, open_target, prepared
 from runtime.tf1 import tf
 
 
 def test_a_single_device_is_left_to_tensorflow():
-    assert (ONE.size, list(ONE.local), ONE.leads) == (1, [0], True)
-    assert ONE.device(0) is None and ONE.home is None and ONE.scope(0) == ""
-    assert open_target(prepared(tf.ConfigProto(), ONE), ONE) == ""
+    assert (SINGLE.size, list(SINGLE.local), SINGLE.leads) == (1, [0], True)
+    assert SINGLE.device(0) is None and SINGLE.home is None and SINGLE.scope(0) == ""
+    assert open_target(prepared(tf.ConfigProto(), SINGLE), SINGLE) == ""
 
 
 def test_ranks_are_counted_over_hosts():

@@ -7,7 +7,7 @@ import sys
 import pytest
 
 from runtime.cli import ROOT
-from runtime.distributed.socket_filter import _listeners, let_in_only, program
+from runtime.distributed.socket_filter import _listeners, program, restrict_port_to
 
 IPV6 = os.path.exists("/proc/net/if_inet6")  # some containers have none
 
@@ -38,26 +38,26 @@ def port():
 
 def test_only_the_hosts_are_answered(port):
     assert answers(port, "127.0.0.9")
-    let_in_only((f"127.0.0.1:{port}", "127.0.0.2:1"), 0)
+    restrict_port_to((f"127.0.0.1:{port}", "127.0.0.2:1"), 0)
     assert answers(port, "127.0.0.1") and answers(port, "127.0.0.2")
     assert not answers(port, "127.0.0.9") and not (IPV6 and answers(port, "::1"))
 
 
 def test_further_networks_are_answered_if_they_are_named(port):
-    let_in_only((f"127.0.0.1:{port}",), 0, also=("127.0.8.0/22", "::1"))
+    restrict_port_to((f"127.0.0.1:{port}",), 0, also=("127.0.8.0/22", "::1"))
     assert answers(port, "127.0.11.255") and not answers(port, "127.0.12.0")
     assert not IPV6 or answers(port, "::1")
 
 
 def test_hundreds_of_hosts_are_no_longer_a_jump_than_the_filter_can_make(port):
     names = [f"127.1.{i // 200}.{i % 200}:1" for i in range(600)]
-    let_in_only([f"127.0.0.1:{port}"] + names, 0)
+    restrict_port_to([f"127.0.0.1:{port}"] + names, 0)
     assert answers(port, "127.1.2.199") and not answers(port, "127.1.3.0")
     assert len(program([ipaddress.ip_network("10.0.0.1")] * 600)) < 4096  # the kernel's limit
 
 
 def test_a_connection_that_is_made_goes_on(port):
-    let_in_only((f"127.0.0.1:{port}",), 0)
+    restrict_port_to((f"127.0.0.1:{port}",), 0)
     listener = socket.socket(fileno=os.dup(_listeners(port)[0]))
     with listener, socket.create_connection(("127.0.0.1", port), timeout=2.0) as caller:
         with listener.accept()[0] as called:
@@ -70,13 +70,13 @@ def test_a_connection_that_is_made_goes_on(port):
 def test_tensorflows_own_server_is_filtered():
     code = (
         "import os, sys\n"
-        "from runtime.distributed.socket_filter import let_in_only\n"
+        "from runtime.distributed.socket_filter import restrict_port_to\n"
         "from runtime.tf1 import tf\n"
         "hosts = sys.argv[1:]\n"
         "cluster = tf.train.ClusterSpec({'worker': hosts})\n"
         "tf.train.Server(cluster, job_name='worker', task_index=0)\n"
         "print('listens', flush=True); sys.stdin.readline()\n"
-        "let_in_only(hosts, 0)\n"
+        "restrict_port_to(hosts, 0)\n"
         "print('filtered', flush=True); sys.stdin.readline()\n"
         "os._exit(0)\n"
     )
@@ -124,11 +124,11 @@ def test_one_host_of_two_devices_opens_no_port():
 
 
 def test_what_cannot_be_filtered_is_said(caplog):
-    let_in_only((), 0)
+    restrict_port_to((), 0)
     assert not caplog.text
-    let_in_only(("127.0.0.1:1",), 0)
+    restrict_port_to(("127.0.0.1:1",), 0)
     assert "port 1 answers anyone who reaches this machine" in caplog.text
     with pytest.raises(ValueError, match="the name no.such.invalid cannot be resolved"):
-        let_in_only(("no.such.invalid:1",), 0)
-    with pytest.raises(ValueError, match="--open_to ten is no address and no network"):
-        let_in_only(("127.0.0.1:1",), 0, also=("ten",))
+        restrict_port_to(("no.such.invalid:1",), 0)
+    with pytest.raises(ValueError, match="--allow_hosts ten is no address and no network"):
+        restrict_port_to(("127.0.0.1:1",), 0, also=("ten",))

@@ -294,8 +294,8 @@ def test_several_steps_are_made_in_one_run(npu):  # noqa: F811
         train = tf.assign_add(step, 1).op
         with tf.Session(config=proto(iterations_per_loop=5)) as session:
             session.run(tf.global_variables_initializer())
-            looped = adapted.looped(session, train, 5)
-            session.run(looped)
+            repeated_step = adapted.repeated_step(session, train, 5)
+            session.run(repeated_step)
             assert session.run(step) == 5
 
 

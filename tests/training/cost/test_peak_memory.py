@@ -3,7 +3,7 @@
 import pytest
 
 from benchmarks.estimate import config_of, traced_peaks
-from runtime.distributed.ranks import ONE
+from runtime.distributed.ranks import SINGLE
 from runtime.tf1 import tf
 from training.cost.estimate import one_rank, step_peak
 from training.cost.peak_memory import live_tensors, needed
@@ -72,4 +72,4 @@ def test_a_steps_peak_is_within_a_tenth_of_tensorflows_trace():
     with tf.Graph().as_default():
         step = one_rank(config, config.num_output)
         predicted = step_peak(step.towers[0], step)
-    assert predicted == pytest.approx(max(traced_peaks(config, ONE)), rel=0.1)
+    assert predicted == pytest.approx(max(traced_peaks(config, SINGLE)), rel=0.1)

@@ -9,7 +9,7 @@ from evaluation.report.run_logs import read_metrics
 from runtime.tf1 import tf
 from training.graph.inputs import timed_next
 from training.hooks.base import METRICS, WAITED, Metrics, MetricsLog
-from training.loop import Stop, train_loop
+from training.loop import StopSignal, train_loop
 
 Step = collections.namedtuple("Step", "train before scalars asked")
 SECONDS = 0.04  # that the pipeline takes for a batch, or the step for its work
@@ -28,7 +28,7 @@ def numbers(seconds):
 
 def metrics_of(folder, batch_seconds, work_seconds):
     """The last line of metrics.jsonl of a run of six steps, in two lines."""
-    with tf.Graph().as_default(), tf.Session() as session, Stop() as stop:
+    with tf.Graph().as_default(), tf.Session() as session, StopSignal() as stop:
         batches = tf.data.make_initializable_iterator(numbers(batch_seconds))
         element, waited = timed_next(batches)
         train = tf.py_func(lambda _: time.sleep(work_seconds), [element], [])

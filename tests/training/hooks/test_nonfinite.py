@@ -8,8 +8,8 @@ import pytest
 from runtime.tf1 import tf
 from runtime.variables import weight
 from tests.training.graph.test_step import config_of
-from training.graph.gradients import bound, no_numbers
-from training.hooks.nonfinite import Guard
+from training.graph.gradients import bound, nonfinite_names
+from training.hooks.nonfinite import NonFiniteGuard
 
 Step = collections.namedtuple("Step", "scalars")
 BATCH = {"images": np.ones([2, 3, 3, 3], np.uint8), "labels": np.array([4, 7])}
@@ -21,7 +21,7 @@ def names_of(loss, embeddings, slopes):
             (tf.constant(slope, tf.float32), weight(f"layer{i}/W", [2], tf.zeros_initializer()))
             for i, slope in enumerate(slopes)
         ]
-        named = no_numbers(tf.constant(loss), tf.constant(embeddings), bound(pairs, []))
+        named = nonfinite_names(tf.constant(loss), tf.constant(embeddings), bound(pairs, []))
         return session.run(named).decode().splitlines()
 
 
@@ -39,12 +39,12 @@ def test_what_is_no_number_is_named():
 def guard(small, tmp_path, **settings):
     config = config_of(small, tmp_path, **settings)
     (tmp_path / "logs").mkdir()
-    return Guard(config, lambda step: BATCH, Step({"no_numbers": None}))
+    return NonFiniteGuard(config, lambda step: BATCH, Step({"nonfinite_names": None}))
 
 
 def values(*names, loss=3.5):
     text = "\n".join(names).encode()
-    return {"no_numbers": text, "inference_loss": loss, "learning_rate": 0.25}
+    return {"nonfinite_names": text, "inference_loss": loss, "learning_rate": 0.25}
 
 
 def test_stop_names_tensor_step_rate_and_file(small, tmp_path):
@@ -86,15 +86,17 @@ def test_an_overflow_of_scaled_gradients_is_the_scales_to_answer(small, tmp_path
     with pytest.raises(ValueError, match="2 in a row"):
         watch.after(2, bad, 0.1)
     with pytest.raises(ValueError, match="is no number"):
-        guard_of_loss = Guard(watch.config, lambda step: BATCH, Step({"no_numbers": None}))
+        guard_of_loss = NonFiniteGuard(
+            watch.config, lambda step: BATCH, Step({"nonfinite_names": None})
+        )
         guard_of_loss.after(1, values("the loss", loss=float("inf")), 0.1)
 
 
 def test_where_names_cannot_be_had_the_loss_speaks(small, tmp_path):
     config = config_of(small, tmp_path)
     (tmp_path / "logs").mkdir()
-    watch = Guard(config, lambda step: BATCH, Step({}))
-    assert "no_numbers" not in watch.wants(1)
+    watch = NonFiniteGuard(config, lambda step: BATCH, Step({}))
+    assert "nonfinite_names" not in watch.wants(1)
     watch.after(1, {"inference_loss": 2.0, "learning_rate": 0.1}, 0.1)
     with pytest.raises(ValueError, match="step 2: the loss is no number"):
         watch.after(2, {"inference_loss": float("nan"), "learning_rate": 0.1}, 0.1)

@@ -22,8 +22,13 @@ from tests.data.tiny_shards import write_shard
 from tests.test_end_to_end import flags
 from tests.training.graph.test_step import config_of, run  # noqa: F401
 from training.plan import make_plan
-from training.preflight.checks import chosen_pairs, explain_loss, preflight, refuse_other_pixels
-from training.preflight.expected_loss import chance_loss
+from training.preflight.checks import (
+    check_preprocessing_matches,
+    chosen_pairs,
+    explain_loss,
+    preflight,
+)
+from training.preflight.expected_loss import expected_loss
 from training.preflight.first_batch import first_batch, records
 
 
@@ -69,11 +74,11 @@ def test_towers_that_see_other_pixels_are_refused():
         spec = NetSpec("arcface_torch", 18, image_size=(32, 32))
         scale_pixels(tf.placeholder(tf.uint8, [5, 32, 32, 3]), spec)
         scale_pixels(tf.placeholder(tf.uint8, [2, 32, 32, 3]), spec)
-        refuse_other_pixels(session, images)
+        check_preprocessing_matches(session, images)
         other = NetSpec("insightface_tf", 18, image_size=(32, 32))
         scale_pixels(tf.placeholder(tf.uint8, [4, 32, 32, 3]), other)
         with pytest.raises(ValueError, match="makes other pixels of an image than"):
-            refuse_other_pixels(session, images)
+            check_preprocessing_matches(session, images)
 
 
 def relabelled(small, folder, change):
@@ -133,13 +138,13 @@ def test_chance_is_what_an_untrained_head_gives(small, tmp_path, loss):
         session.run(tf.global_variables_initializer())
         expected = session.run(head.loss)
     length = np.linalg.norm(noise, axis=1).mean()
-    assert chance_loss(config, 300, length) == pytest.approx(expected, rel=0.1)
+    assert expected_loss(config, 300, length) == pytest.approx(expected, rel=0.1)
 
 
 def test_chance_for_arcface_is_its_closed_form(small, tmp_path):
     config = config_of(small, tmp_path, embedding_size=512)
     closed = 64.0 * np.sin(0.5) + np.log(10000) + 64.0**2 / (2 * 512)
-    assert chance_loss(config, 10000, 20.0) == pytest.approx(closed, rel=0.02)
+    assert expected_loss(config, 10000, 20.0) == pytest.approx(closed, rel=0.02)
 
 
 def test_a_first_loss_far_from_chance_is_doubted(small, tmp_path, caplog):

@@ -2,9 +2,9 @@
 
 import pytest
 
-from runtime.distributed.ranks import ONE
+from runtime.distributed.ranks import SINGLE
 from tests.training.graph.test_step import run  # noqa: F401
-from training.preflight.memory_check import judge, machine_memory, refuse_too_large
+from training.preflight.memory_check import check_fits_memory, judge, machine_memory
 
 GIB = 2**30
 
@@ -38,5 +38,5 @@ def test_a_machine_has_what_the_smaller_of_its_files_says(tmp_path):
 
 def test_the_graph_of_a_run_tells_what_it_needs(run):  # noqa: F811
     run_ = run()
-    needed, _, rest = refuse_too_large(run_.session, run_.step, run_.config, ONE).partition(" ")
+    needed, _, rest = check_fits_memory(run_.session, run_.step, run_.config, SINGLE).partition(" ")
     assert 0.5 < float(needed) < 2.0 and rest.startswith("of ")

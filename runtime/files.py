@@ -1,0 +1,68 @@
+"""Writes files whole or not at all, and reads the first line of an error."""
+
+import contextlib
+import os
+from typing import Any, Iterator
+
+
+@contextlib.contextmanager
+def atomic_write(
+    path: str, mode: str = "w", durable: bool = False, **options: Any
+) -> Iterator[Any]:
+    """A stream whose content replaces `path` when the block ends; after an error `path` is as before.
+
+    durable: fsync the file and its directory, so that the content also survives a power failure. An
+    OSError without a file name, as a full disk gives, gets the path."""
+    partial = f"{path}.{os.getpid()}.part"
+    if "b" not in mode:
+        options.setdefault("encoding", "utf-8")
+    try:
+        with open(partial, mode, **options) as stream:
+            yield stream
+            if durable:
+                stream.flush()
+                os.fsync(stream.fileno())
+        os.replace(partial, path)
+        if durable:
+            sync_directory(os.path.dirname(path))
+    except BaseException as error:
+        with contextlib.suppress(OSError):
+            os.remove(partial)
+        if (
+            isinstance(error, OSError)
+            and error.errno is not None
+            and error.filename in (None, partial)
+        ):
+            raise OSError(error.errno, error.strerror, path) from None
+        raise
+
+
+def sync_directory(directory: str) -> None:
+    """Makes the renames in a directory durable. Where directories cannot be opened, does nothing."""
+    with contextlib.suppress(OSError):
+        descriptor = os.open(directory or ".", os.O_RDONLY)
+        try:
+            os.fsync(descriptor)
+        finally:
+            os.close(descriptor)
+
+
+def sync_file(path: str) -> None:
+    """Makes the content of a file that another writer closed durable."""
+    descriptor = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+def first_line(error: BaseException) -> str:
+    """The first line of an error's text that carries information.
+
+    TensorFlow 2.21 puts the heading "Graph execution error:" first and the cause after it."""
+    lines = [line.strip() for line in str(error).splitlines()]
+    lines = [line for line in lines if line and line not in HEADINGS]
+    return lines[0] if lines else type(error).__name__
+
+
+HEADINGS = ("Graph execution error:", "Detected at node")
