@@ -153,7 +153,8 @@ def _open_rows(path, count):
 
 def open_checkpoint(config):
     """The Embedder of --ckpt_file; a checkpoint or device that is not there ends here."""
-    from inference.backends.checkpoint import CheckpointEmbedder  # TensorFlow is not needed for --embeddings
+    # TensorFlow is not needed for --embeddings
+    from inference.backends.checkpoint import CheckpointEmbedder
 
     return CheckpointEmbedder(config.ckpt_file, config.device, config.batch_size)
 

@@ -5,7 +5,7 @@ skipped, so that a file of 260 MB is read in milliseconds.
 """
 
 import os
-from typing import Any, Dict, Iterator, List, NamedTuple, Tuple, Union
+from typing import Any, Dict, Iterator, List, NamedTuple, Set, Tuple, Union
 
 import numpy as np
 
@@ -47,7 +47,7 @@ def read_onnx(path: str) -> OnnxFile:
     if os.path.getsize(path) == 0:
         raise ValueError(f"{path} is empty; copy or export the model again.")
     try:
-        return _parse_model(memoryview(np.memmap(path, np.uint8, mode="r")))
+        return _parse_model(memoryview(np.memmap(path, np.uint8, mode="r").data))
     except (_DamagedError, UnicodeDecodeError) as error:
         raise ValueError(
             f"{path} is not a whole ONNX file ({error}); copy or export it again."
@@ -55,7 +55,8 @@ def read_onnx(path: str) -> OnnxFile:
 
 
 def _parse_model(view: memoryview) -> OnnxFile:
-    graph, ir_version, opset, metadata = None, 0, 0, {}
+    graph, ir_version, opset = None, 0, 0
+    metadata: Dict[str, str] = {}
     for number, value in _fields(view):
         if number == IR_VERSION:
             ir_version = value
@@ -75,7 +76,11 @@ def _parse_model(view: memoryview) -> OnnxFile:
 
 
 def _parse_graph(view: memoryview) -> Tuple[Any, Any, Any, bool]:
-    inputs, outputs, weights, names, quantized = [], [], set(), [], False
+    inputs: List[TensorInfo] = []
+    outputs: List[TensorInfo] = []
+    weights: Set[str] = set()
+    names: List[str] = []
+    quantized = False
     for number, value in _fields(view):
         if number == NODE:
             node = dict(_fields(value))  # a repeated field keeps its last value: not needed here
@@ -107,8 +112,9 @@ class _DamagedError(Exception):
 
 
 def _fields(view: memoryview) -> Iterator[Tuple[int, Any]]:
-    """(field number, value) of a protobuf message: an int, or a view of a length-delimited field."""
+    """(field number, value) of a message: an int, or a view of a length-delimited field."""
     at = 0
+    value: Any
     while at < len(view):
         key, at = _varint(view, at)
         number, kind = key >> 3, key & 7

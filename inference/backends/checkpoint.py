@@ -8,25 +8,31 @@ from typing import Any, Callable, Optional, Sequence, Tuple
 import numpy as np
 
 from checkpoint.reader import restore, spec_of
+from inference.backends.base import Backend, ModelOptions
 from inference.batches import BothWays, embed_encoded
 from nets.build import embeddings
 from nets.lineages import NetSpec
 from runtime.session import session_config
 from runtime.tf1 import build_for, tf
 
+DEFAULT_BATCH = 64  # of an NPU, which needs one static shape
+
 
 class CheckpointEmbedder:
-    """A checkpoint's network; `with CheckpointEmbedder(prefix) as embedder: embedder.embed_batch()`.
+    """A checkpoint's network: `with CheckpointEmbedder(prefix) as embedder`.
 
-    The checkpoint's own record describes the network. batch_size: images in one run of the graph.
+    The checkpoint's own record describes the network. batch_size: images in one run of the graph,
+    None for any number.
     """
 
-    def __init__(self, ckpt_prefix: str, device: str = "cpu", batch_size: int = 64) -> None:
+    def __init__(
+        self, ckpt_prefix: str, device: str = "cpu", batch_size: Optional[int] = DEFAULT_BATCH
+    ) -> None:
         self.prefix, self.batch_size = ckpt_prefix, batch_size
         self.spec: NetSpec = spec_of(ckpt_prefix)
         self.image_size: Tuple[int, int] = tuple(self.spec.image_size)
         self.device, self.session_config = device, session_config(device)
-        self.session = None
+        self.session: Any = None
 
     def __enter__(self) -> "CheckpointEmbedder":
         with tf.Graph().as_default() as graph:
@@ -66,18 +72,40 @@ class CheckpointEmbedder:
         self, encoded: Sequence[bytes], progress: Optional[Callable[[int], Any]] = None
     ) -> BothWays:
         """Encoded images -> float32 (plain [N, D], mirrored [N, D])."""
-        return embed_encoded(self.embed_batch, encoded, self.image_size, self.batch_size, progress)
+        size = self.batch_size or DEFAULT_BATCH
+        return embed_encoded(self.embed_batch, encoded, self.image_size, size, progress)
 
 
-class PlainCheckpoint(CheckpointEmbedder):
+class _PlainEmbedder(CheckpointEmbedder):
     """The same graph without the mirrored half."""
 
     def _build(self) -> Any:
         return embeddings(self._images_BHWC, self.spec, training=False)
 
-    def run(self, images_BHWC: np.ndarray) -> np.ndarray:
+    def embed_plain(self, images_BHWC: np.ndarray) -> np.ndarray:
         """uint8 RGB [B, H, W, 3] -> float32 [B, D]."""
         return self.session.run(self._outputs, {self._images_BHWC: images_BHWC})
+
+
+class CheckpointBackend(Backend):
+    """A checkpoint behind the interface of exported models; no mirrored image is computed."""
+
+    input_dtype = "uint8"
+
+    def __init__(self, path: str, options: ModelOptions) -> None:
+        batch_size = options.batch_size
+        if options.device == "npu":  # its adapter compiles one static shape
+            batch_size = batch_size or DEFAULT_BATCH
+        self._embedder = _PlainEmbedder(path, options.device, batch_size)
+        self._embedder.session_config.intra_op_parallelism_threads = options.threads
+        self._embedder.__enter__()
+        self.input_shape = (batch_size,) + tuple(self._embedder.image_size) + (3,)
+
+    def run(self, x: np.ndarray) -> np.ndarray:
+        return self._embedder.embed_plain(x)
+
+    def close(self) -> None:
+        self._embedder.__exit__()
 
 
 def embed_with_flip(images_BHWC: tf.Tensor, spec: NetSpec) -> Tuple[tf.Tensor, tf.Tensor]:
