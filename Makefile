@@ -11,26 +11,34 @@ PIP = -m pip install --quiet --disable-pip-version-check
 WORKERS ?= 2
 SOURCES = runtime data faces nets losses checkpoint inference evaluation training tools benchmarks scripts tests *.py
 
-.PHONY: demo venv venv-tf1 test test-tf1 check format clean
+.PHONY: demo venv venv-tf1 test test-tf1 check format lock clean
 .DEFAULT_GOAL := demo
 
 venv: .venv/ready
 venv-tf1: .venv-tf1/ready
 
-.venv/ready: requirements.txt
+.venv/ready: requirements.lock
 	@test -n "$(PYTHON)" || { echo "error: no Python 3.10 to 3.13 was found on the PATH; install one \
 	or name it: make PYTHON=/path/to/python3.11" >&2; exit 2; }
+	@"$(PYTHON)" -c 'import sys; sys.exit(not (3, 10) <= sys.version_info[:2] <= (3, 13))' || { \
+	echo "error: PYTHON=$(PYTHON) is not Python 3.10 to 3.13, which TensorFlow 2.21 requires; pass \
+	another: make PYTHON=/path/to/python3.11" >&2; exit 2; }
 	@$(PYTHON) -c 'import ensurepip' 2>/dev/null || { echo "error: $(PYTHON) cannot make virtual \
 	environments; install its venv package (on Debian: apt-get install python3-venv)" >&2; exit 2; }
 	$(PYTHON) -m venv .venv
-	.venv/bin/python $(PIP) -r requirements.txt
+	@echo "installing TensorFlow 2.21 and its packages into .venv: 2.4 GB, one to ten minutes"
+	.venv/bin/python $(PIP) --require-hashes -r requirements.lock
 	@touch $@
 
-.venv-tf1/ready: requirements.txt
+.venv-tf1/ready: requirements-tf1.lock
 	@test -n "$(PYTHON37)" || { echo "error: TensorFlow 1.15 needs Python 3.7 and none was found; \
 	install one (pyenv install 3.7) or name it: make PYTHON37=/path/to/python3.7 test-tf1" >&2; exit 2; }
+	@"$(PYTHON37)" -c 'import sys; sys.exit(sys.version_info[:2] != (3, 7))' || { \
+	echo "error: PYTHON37=$(PYTHON37) is not Python 3.7, which TensorFlow 1.15 requires; pass \
+	another: make PYTHON37=/path/to/python3.7 test-tf1" >&2; exit 2; }
 	"$(PYTHON37)" -m venv .venv-tf1
-	.venv-tf1/bin/python $(PIP) -r requirements.txt
+	@echo "installing TensorFlow 1.15.5 and its packages into .venv-tf1: 1.2 GB, one to ten minutes"
+	.venv-tf1/bin/python $(PIP) --require-hashes -r requirements-tf1.lock
 	@touch $@
 
 .venv/ready-dev: .venv/ready requirements-dev.txt
@@ -62,12 +70,21 @@ check: .venv/ready-dev .venv-tf1/ready
 	.venv/bin/ruff check .
 	.venv/bin/ruff format --check .
 	.venv/bin/codespell
+	.venv/bin/mypy
+	.venv/bin/python -m tools.code_figures --check
 	.venv/bin/python -m compileall -q $(SOURCES)
 	.venv-tf1/bin/python -m compileall -q $(SOURCES)
 
 format: .venv/ready-dev
 	.venv/bin/ruff check --fix .
 	.venv/bin/ruff format .
+
+# The lock files pin every package of requirements.txt by hash, for all platforms.
+LOCK = .venv/bin/uv pip compile --quiet --generate-hashes --no-annotate --no-header --no-emit-index-url
+lock: .venv/ready-dev
+	$(LOCK) --python-version 3.10 --universal requirements.txt -o requirements.lock
+	$(LOCK) --python-version 3.7 --python-platform x86_64-manylinux_2_28 requirements.txt \
+		-o requirements-tf1.lock
 
 clean:
 	rm -rf .venv .venv-tf1 datasets/demo output/demo

@@ -153,14 +153,15 @@ def _open_rows(path, count):
 
 def open_checkpoint(config):
     """The Embedder of --ckpt_file; a checkpoint or device that is not there ends here."""
-    from inference.embedder import Embedder  # TensorFlow is not needed for --embeddings
+    # TensorFlow is not needed for --embeddings
+    from inference.backends.checkpoint import CheckpointEmbedder
 
-    return Embedder(config.ckpt_file, config.device, config.batch_size)
+    return CheckpointEmbedder(config.ckpt_file, config.device, config.batch_size)
 
 
 def from_checkpoint(config, images, embedder):
     """(plain, mirrored) of the net, a batch at a time; images are prefetched and aligned."""
-    from inference.embedder import pad_batch, prefetch
+    from inference.batches import pad_batch, prefetch
 
     directory = ijb_metadata.image_directory(config.data_path, config.subset)
     check_files(directory, images.names)

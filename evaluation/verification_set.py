@@ -14,7 +14,7 @@ import verification
 from data.eval_data_reader import read_pairs
 from evaluation import saved_pairs
 from evaluation.saved_pairs import SavedPairs
-from inference.embedder import embed_encoded
+from inference.batches import embed_encoded
 
 HARDEST = 8  # of each kind: false accepts and false rejects
 

@@ -174,7 +174,8 @@ def _check_options(sub_centers, interclass_filtering_threshold):
         and not 0.0 < interclass_filtering_threshold < 1.0
     ):
         raise ValueError(
-            f"--interclass_filtering_threshold {interclass_filtering_threshold} is out of range: it must be above 0 and below 1."
+            f"--interclass_filtering_threshold {interclass_filtering_threshold} is out of range: "
+            "it must be above 0 and below 1."
         )
 
 

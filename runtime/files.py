@@ -9,7 +9,7 @@ from typing import Any, Iterator
 def atomic_write(
     path: str, mode: str = "w", durable: bool = False, **options: Any
 ) -> Iterator[Any]:
-    """A stream whose content replaces `path` when the block ends; after an error `path` is as before.
+    """A stream that replaces `path` when the block ends; after an error `path` is as before.
 
     durable: fsync the file and its directory, so that the content also survives a power failure. An
     OSError without a file name, as a full disk gives, gets the path."""
@@ -25,20 +25,23 @@ def atomic_write(
         os.replace(partial, path)
         if durable:
             sync_directory(os.path.dirname(path))
-    except BaseException as error:
-        with contextlib.suppress(OSError):
-            os.remove(partial)
-        if (
-            isinstance(error, OSError)
-            and error.errno is not None
-            and error.filename in (None, partial)
-        ):
-            raise OSError(error.errno, error.strerror, path) from None
+    except OSError as error:
+        _remove(partial)
+        if error.errno is None or error.filename not in (None, partial):
+            raise
+        raise OSError(error.errno, error.strerror, path) from None
+    except BaseException:
+        _remove(partial)
         raise
 
 
+def _remove(path: str) -> None:
+    with contextlib.suppress(OSError):
+        os.remove(path)
+
+
 def sync_directory(directory: str) -> None:
-    """Makes the renames in a directory durable. Where directories cannot be opened, does nothing."""
+    """Makes renames in a directory durable; does nothing where directories cannot be opened."""
     with contextlib.suppress(OSError):
         descriptor = os.open(directory or ".", os.O_RDONLY)
         try:

@@ -227,7 +227,7 @@ def _hooks(config, plan, built, first, record, ranks, dog):
         NonFiniteGuard(
             config, lambda number: batch_again(config, ranks, number, again), step, ranks
         ),
-        base.Damage(config.on_error, config.max_errors),
+        base.DamagedRecords(config.on_error, config.max_errors),
         base.Metrics(
             plan.info_steps,
             log,

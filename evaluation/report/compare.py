@@ -13,7 +13,7 @@ HIDDEN = {"output_path", "ckpt_path", "summary_path", "log_file_path", "resume",
 
 
 def compare_body(runs):
-    """FetchAllScalars between <body> and </body> of a comparison."""
+    """Everything between <body> and </body> of a comparison."""
     names = dict(zip([run.path for run in runs], distinct_names(runs)))
     colours = {run.path: f"c{i % COLOURS}" for i, run in enumerate(runs)}
     return "\n".join(

@@ -17,7 +17,7 @@ ICONS = {
 
 
 def run_body(run):
-    """FetchAllScalars between <body> and </body> of one run's report."""
+    """Everything between <body> and </body> of one run's report."""
     parts = [
         _header(run),
         '<div class="first">',

@@ -77,8 +77,8 @@ def wait_for_hosts(hosts, limit):
         if time.monotonic() > end:
             raise ValueError(
                 f"{', '.join(silent)} did not answer within {limit:g} s; start every host's "
-                "process, and let the hosts reach each other's ports (--allow_hosts, where a host's "
-                "packets come from another address than --worker_hosts says)."
+                "process, and let the hosts reach each other's ports (--allow_hosts, where the "
+                "packets of a host come from another address than in --worker_hosts)."
             )
         time.sleep(0.2)
 

@@ -13,7 +13,7 @@ import numpy as np
 from data.eval_data_reader import decode_images, read_pairs
 from data.formats.image_headers import image_size
 from evaluation.verification_set import check_set
-from inference.embedder import pad_batch
+from inference.batches import pad_batch
 from nets.build import IMAGES, PIXELS
 from training.preflight.expected_loss import expected_loss
 from training.preflight.first_batch import first_batch, warn_of_overlap

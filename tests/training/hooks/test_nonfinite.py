@@ -8,7 +8,7 @@ import pytest
 from runtime.tf1 import tf
 from runtime.variables import weight
 from tests.training.graph.test_step import config_of
-from training.graph.gradients import bound, nonfinite_names
+from training.graph.gradients import clip_gradients, nonfinite_names
 from training.hooks.nonfinite import NonFiniteGuard
 
 Step = collections.namedtuple("Step", "scalars")
@@ -21,7 +21,9 @@ def names_of(loss, embeddings, slopes):
             (tf.constant(slope, tf.float32), weight(f"layer{i}/W", [2], tf.zeros_initializer()))
             for i, slope in enumerate(slopes)
         ]
-        named = nonfinite_names(tf.constant(loss), tf.constant(embeddings), bound(pairs, []))
+        named = nonfinite_names(
+            tf.constant(loss), tf.constant(embeddings), clip_gradients(pairs, [])
+        )
         return session.run(named).decode().splitlines()
 
 
