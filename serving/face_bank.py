@@ -6,6 +6,7 @@ leaves the bank as it was before. Embeddings are unit vectors, float32. N sample
 
 import contextlib
 import datetime
+import glob
 import json
 import os
 import sqlite3
@@ -441,14 +442,28 @@ def unit(embeddings_ND: np.ndarray, width: Optional[int] = None) -> np.ndarray:
 
 def erase_cache(path: str) -> None:
     """Overwrites the cached matrix with zeros, which processes that map it see too; deletes it."""
-    with contextlib.suppress(FileNotFoundError):
-        with open(path, "r+b") as stream:
-            left = os.fstat(stream.fileno()).st_size
-            while left > 0:
-                left -= stream.write(bytes(min(left, 1 << 20)))
-            stream.flush()
-            os.fsync(stream.fileno())
-        os.remove(path)
+    unfinished = [name for name in glob.glob(glob.escape(path) + ".*.part") if _orphaned(name)]
+    for name in [path] + unfinished:
+        with contextlib.suppress(FileNotFoundError):
+            with open(name, "r+b") as stream:
+                left = os.fstat(stream.fileno()).st_size
+                while left > 0:
+                    left -= stream.write(bytes(min(left, 1 << 20)))
+                stream.flush()
+                os.fsync(stream.fileno())
+            os.remove(name)
+
+
+def _orphaned(part):
+    """Whether the process that was writing `<path>.<pid>.part` (runtime/files.py) is gone."""
+    pid = part.split(".")[-2]
+    try:
+        os.kill(int(pid), 0)
+    except (ProcessLookupError, ValueError):
+        return True
+    except PermissionError:
+        return False
+    return int(pid) == os.getpid()
 
 
 def _is_unit(blob, width):

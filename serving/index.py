@@ -12,7 +12,7 @@ from typing import List, NamedTuple, Optional
 import numpy as np
 
 from runtime.files import atomic_write
-from serving.face_bank import FaceBank, unit
+from serving.face_bank import FaceBank, erase_cache, unit
 
 MAGIC = b"FBIX\x01\x00\x00\x00"
 HEADER = 4096  # bytes; the matrix starts on a page of its own
@@ -161,6 +161,14 @@ def _empty(bank):
 
 def _write(bank):
     """Writes the cache from the bank, readable by its owner only, and maps it."""
+    while True:
+        matrix = _write_once(bank)
+        if _added_since(bank, matrix) is not None:
+            return matrix
+        erase_cache(bank.cache_path)  # somebody was removed while it was written
+
+
+def _write_once(bank):
     width = bank.contract.embedding_size
     with bank.snapshot() as (connection, generation):
         (count,) = connection.execute("SELECT COUNT(*) FROM sample").fetchone()

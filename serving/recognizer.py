@@ -8,11 +8,11 @@ import os
 from typing import List, NamedTuple
 
 import numpy as np
-from checkpoint.model_metadata import read_manifest
 
 from faces.cropping import SMALLEST_FACE, Crop, crop_photo
 from faces.detection import open_detector
 from faces.photo import MAX_BYTES, PhotoError
+from inference.embedder import Embedder
 from serving.face_bank import ModelContract, unit
 
 
@@ -45,17 +45,13 @@ class Recognizer:
         self.contract = ModelContract(
             digest=model_digest(model),
             embedding_size=self._probe(),
-            preprocessing=_preprocessing(model, self.image_size),
+            preprocessing=self._preprocessing(),
             flip=flip,
         )
 
     def embed_crops(self, images_NHWC: np.ndarray) -> np.ndarray:
         """uint8 RGB [N, H, W, 3] -> unit vectors, float32 [N, D]."""
-        embeddings_ND = np.array(self._embedder.embed(images_NHWC), np.float32)
-        if self.flip:
-            mirrored_NHWC = np.ascontiguousarray(images_NHWC[:, :, ::-1])
-            embeddings_ND = embeddings_ND + self._embedder.embed(mirrored_NHWC)
-        return unit(embeddings_ND)
+        return unit(self._embedder.embed(images_NHWC, self.flip))
 
     def crop(self, encoded: bytes) -> Crop:
         """The one face of a photo's bytes."""
@@ -66,20 +62,24 @@ class Recognizer:
         crop = self.crop(encoded)
         return EmbeddedPhoto(crop, self.embed_crops(crop.image_HWC[None])[0], digest(encoded))
 
+    def _preprocessing(self):
+        """What happens to a crop before the model, as inference/ found it."""
+        height, width = self.image_size
+        order, mean, scale, _ = self._embedder.preprocessing
+        return f"{order}, ({', '.join(map(str, mean))}) / {scale:g}, {height}x{width}"
+
     def _probe(self):
         height, width = self.image_size
         return int(np.shape(self._embedder.embed(np.zeros((1, height, width, 3), np.uint8)))[1])
 
 
-def open_embedder(model: str):
-    """inference's Embedder of a model's file, which has embed() and image_size."""
+def open_embedder(model: str) -> Embedder:
+    """The model at a path, refused where it is PyTorch's."""
     if model.endswith((".pth", ".pt")):
         raise ValueError(
             f"{model} is a PyTorch file; convert it with convert_weights.py, then pass the "
             "checkpoint or an ONNX export of it."
         )
-    from inference import Embedder
-
     return Embedder(model)
 
 
@@ -118,12 +118,3 @@ def _files(model) -> List[str]:
     if not weights:
         raise ValueError(f"--model {model} is not there; pass an exported model or a checkpoint.")
     return [os.path.join(directory, name) for name in weights]
-
-
-def _preprocessing(model, image_size):
-    """The model's own description of its input, where its manifest has one."""
-    metadata = read_manifest(model)
-    size = f"{image_size[0]}x{image_size[1]}"
-    if metadata is None:
-        return f"of the model, {size}"
-    return f"{metadata.channel_order} - {metadata.mean} / {metadata.scale:g}, {size}"

@@ -65,9 +65,7 @@ def test_file_is_readable_by_its_owner_only(bank):
         assert stat.S_IMODE(os.stat(path).st_mode) == 0o600
 
 
-@pytest.mark.parametrize(
-    "name", ["李明", "محمد علی", "<script>alert(1)</script>", "O'Brien", "X" * 200]
-)
+@pytest.mark.parametrize("name", ["李明", "محمد علی", "<script>alert(1)", "O'Brien", "X" * 200])
 def test_name_is_accepted(bank, name):
     bank.add(samples(name, 1))
     assert [person.name for person in bank.persons()] == [name]
@@ -89,7 +87,7 @@ def test_name_is_accepted(bank, name):
 )
 def test_name_is_refused(bank, name, words):
     with pytest.raises(ValueError, match=words):
-        bank.add(samples("x", 1)[:1] and [samples("x", 1)[0]._replace(name=name)])
+        bank.add(samples(name, 1))
     assert bank.counts() == (0, 0)
 
 
@@ -180,6 +178,17 @@ def test_erased_rows_of_the_cached_matrix_become_zero_for_who_has_it_mapped(bank
     assert np.abs(rows).max() > 0
     bank.erase("Anna")
     assert np.abs(rows).max() == 0
+
+
+def test_erase_deletes_the_unfinished_cache_of_a_killed_process(bank):
+    bank.add(samples("Anna", 2))
+    process = subprocess.Popen([sys.executable, "-c", ""])
+    process.wait()
+    left = f"{bank.cache_path}.{process.pid}.part"
+    with open(left, "wb") as stream:
+        stream.write(unit(samples("Anna", 1)[0].embedding_D).tobytes())
+    bank.erase("Anna")
+    assert not os.path.exists(left)
 
 
 def test_erase_leaves_a_line_in_the_ledger_without_the_name(bank):

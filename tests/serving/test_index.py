@@ -10,6 +10,7 @@ from serving.index import Index
 WIDTH, PEOPLE, EACH = 17, 30, 3
 CONTRACT = ModelContract("a" * 64, WIDTH, "RGB", False)
 ROWS = np.random.RandomState(0).randn(PEOPLE * EACH, WIDTH).astype(np.float32)
+ALL = range(PEOPLE * EACH)
 QUERIES = np.random.RandomState(1).randn(4, WIDTH).astype(np.float32)
 
 
@@ -22,7 +23,7 @@ def bank(tmp_path):
     return FaceBank.create(str(tmp_path / "bank.db"), CONTRACT)
 
 
-def expected(template, kept=range(PEOPLE * EACH)):
+def expected(template, kept=ALL):
     """For each query [(name, cosine)], best first."""
     names = [f"p{i % PEOPLE:02}" for i in kept]
     rows = unit(ROWS[list(kept)])
@@ -34,7 +35,7 @@ def expected(template, kept=range(PEOPLE * EACH)):
     return [sorted(zip(people, row), key=lambda pair: -pair[1]) for row in scores]
 
 
-def compare(index, template, kept=range(PEOPLE * EACH)):
+def compare(index, template, kept=ALL):
     for matches, wanted in zip(index.top(QUERIES, 6), expected(template, kept)):
         assert [match.name for match in matches] == [name for name, _ in wanted[:6]]
         np.testing.assert_allclose(
