@@ -57,6 +57,10 @@ CREATE TABLE calibration (
 """
 
 
+class BankError(ValueError):
+    """A bank that cannot be read or written now: damaged, locked, unreadable."""
+
+
 class ModelContract(NamedTuple):
     """What the embeddings of a bank depend on."""
 
@@ -495,14 +499,14 @@ def _sentences(path):
         if "full" in text:
             raise OSError(28, "No space left on device", path) from None
         if "locked" in text:
-            raise ValueError(
+            raise BankError(
                 f"{path} is being written by another process for {LOCK_SECONDS} s; try again."
             ) from None
         if "no such table" in text:
-            raise ValueError(f"{path} is not a face bank or is damaged; restore a copy.") from None
-        raise ValueError(f"{path} cannot be read or written ({text}).") from None
+            raise BankError(f"{path} is not a face bank or is damaged; restore a copy.") from None
+        raise BankError(f"{path} cannot be read or written ({text}).") from None
     except sqlite3.DatabaseError as error:
-        raise ValueError(
+        raise BankError(
             f"{path} is not a face bank or is damaged ({error}); restore a copy."
         ) from None
 
