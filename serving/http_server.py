@@ -1,7 +1,7 @@
 """The HTTP side of the page and the REST API: limits, checks of host and origin, headers.
 
-Python's own threading server. No path of a request reaches the file system: the page's three files
-are read at the start and have fixed addresses.
+Python's own threading server. No path of a request reaches the file system: the page's files are
+read at the start and have fixed addresses.
 """
 
 import hmac
@@ -31,6 +31,7 @@ PAGE = os.path.join(os.path.dirname(os.path.abspath(__file__)), "page")
 PAGE_FILES = {
     "/": ("page.html", "text/html; charset=utf-8"),
     "/page.css": ("page.css", "text/css; charset=utf-8"),
+    "/icon.svg": ("icon.svg", "image/svg+xml"),
     "/page.js": ("page.js", "text/javascript; charset=utf-8"),
 }
 SECURITY_HEADERS = {

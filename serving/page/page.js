@@ -41,6 +41,15 @@ const TEXTS = {
     enrolled: (name, count) => `${name}：新增 ${count} 个样本。`, erased: (name) => `已删除 ${name}。`,
   },
 };
+const CHINESE_ERRORS = {
+  empty: "文件为空。", damaged: "照片已损坏或不完整。", not_a_photo: "文件不是 JPEG 或 PNG 照片。",
+  animated: "动画不能使用，请提供单张照片。", cmyk: "这是 CMYK 格式的 JPEG，请存为 RGB。",
+  too_large: "文件太大。", too_many_pixels: "像素太多，请缩小照片。", no_face: "没有检测到人脸。",
+  several_faces: "照片里有多张人脸，请裁剪到一个人。", face_too_small: "人脸太小。", blurred: "人脸模糊，请提供更清晰的照片。",
+  bad_landmarks: "人脸关键点不可用。", no_detector: "没有检测器：请提供对齐的裁剪图。", bad_name: "姓名不可用：不能含斜杠、换行或控制字符。",
+  similar_person: "照片与库中另一人相似。若确为不同的人，请勾选确认。", different_person: "照片与已注册的同名者不像。请换一个姓名，或勾选确认。",
+  no_person: "没有这个人。", busy: "服务器繁忙，请重试。", bank: "人脸库暂时不可用。", bad_token: "令牌缺失或错误。",
+};
 const SVG = "http://www.w3.org/2000/svg";
 const files = {};
 let language = navigator.language.startsWith("zh") ? "zh" : "en";
@@ -64,8 +73,13 @@ async function call(method, path, body) {
   }
   const answer = await response.json();
   if (response.status === 401) element("login").hidden = false;
-  if (!response.ok) throw new Error(answer.error.message);
+  if (!response.ok) throw new Error(explain(answer.error));
   return answer;
+}
+
+function explain(error) {
+  const known = language === "zh" && CHINESE_ERRORS[error.code];
+  return known || error.message;
 }
 
 function show(id, message, kind = "") {
@@ -181,8 +195,9 @@ const identify = guarded("identify-answer", async () => {
     const margin = next ? fixed(candidate.cosine - next.cosine) : "–";
     for (const value of [candidate.name, fixed(candidate.cosine), fixed(candidate.squared_l2), margin]) {
       const cell = document.createElement("td");
-      cell.textContent = value;
-      cell.dir = "auto";
+      const content = document.createElement("bdi");
+      content.textContent = value;
+      cell.append(content);
       row.append(cell);
     }
     if (answer.known && place === 0) row.className = "accepted";
@@ -214,10 +229,10 @@ function draw(score) {
   const histogram = calibration && calibration.histogram;
   element("chart").hidden = !histogram;
   if (!histogram) return;
-  const wide = 640, high = 220, foot = 190, edges = histogram.edges;
+  const wide = Math.max(240, element("chart").clientWidth), high = 220, foot = 190, edges = histogram.edges;
   const x = (cosine) => ((cosine + 1) / 2) * wide;
   const most = Math.max(...histogram.genuine, ...histogram.impostor);
-  const picture = svg("svg", { viewBox: `0 0 ${wide} ${high}`, role: "img", "aria-labelledby": "caption" });
+  const picture = svg("svg", { width: wide, height: high, role: "img", "aria-labelledby": "caption" });
   for (const kind of ["impostor", "genuine"]) {
     histogram[kind].forEach((value, bin) => {
       if (!value) return;
@@ -277,4 +292,5 @@ element("login").addEventListener("submit", (event) => {
   refresh();
 });
 element("language").addEventListener("click", () => { language = language === "zh" ? "en" : "zh"; translate(); });
+window.addEventListener("resize", () => draw(lastScore));
 translate();
