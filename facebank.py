@@ -75,7 +75,7 @@ class IdentifyConfig(ThresholdConfig):
 
 @dataclasses.dataclass(frozen=True)
 class VerifyConfig(ThresholdConfig):
-    bank: Optional[str] = flag(None, "the bank whose calibration --far uses")
+    bank: str = flag("", "the bank whose calibration --far uses")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -103,7 +103,7 @@ def main(argv: Optional[List[str]] = None) -> int:
         raise ValueError(f"{what}; choose one of {', '.join(VERBS)}.")
     config_class, names, verb = VERBS[argv[0]]
     values, flags = positional(argv[1:], names, config_class)
-    config = parse_flags(config_class, flags, verb.__doc__.splitlines()[0])
+    config: Any = parse_flags(config_class, flags, verb.__doc__.splitlines()[0])
     return verb(config, *values)
 
 
@@ -117,7 +117,7 @@ def positional(
     while leading < min(len(names), len(argv)) and not argv[leading].startswith("--"):
         leading += 1
     values, rest = argv[:leading], argv[leading:]
-    trailing = []
+    trailing: List[str] = []
     while len(values) + len(trailing) < len(names) and rest and not rest[-1].startswith("--"):
         before = rest[-2] if len(rest) > 1 else ""
         if before.startswith("--") and "=" not in before and not _is_switch(before, config_class):
@@ -188,7 +188,7 @@ def verify(config: VerifyConfig, first: str, second: str) -> int:
     """Two photos -> whether they show one person."""
     recognizer = _recognizer(config)
     calibration = None
-    if config.bank is not None:
+    if config.bank:
         calibration = _calibration(FaceBank(config.bank, recognizer.contract))
     threshold = resolve(config.threshold, config.far, calibration)
     units = []
@@ -338,7 +338,7 @@ def _print(config, answer: Dict[str, Any], text: str = "") -> None:
         print(text)
 
 
-VERBS = {
+VERBS: Dict[str, Tuple[Any, Tuple[str, ...], Any]] = {
     "enrol": (EnrolConfig, (), enrol),
     "identify": (IdentifyConfig, (), identify_photos),
     "verify": (VerifyConfig, ("the first photo", "the second photo"), verify),

@@ -52,10 +52,7 @@ class Detector:
         reduced_HWC, scale = _reduced(image_HWC)
         with self._lock:
             faces = self._detect(reduced_HWC)
-        faces = [
-            Face(*[v / scale for v in face[:4]], points_52=face.points_52 / scale, score=face.score)
-            for face in faces
-        ]
+        faces = [_scaled(face, 1 / scale) for face in faces]
         return sorted(faces, key=lambda face: -face.width * face.height)
 
     def _detect(self, image_HWC: np.ndarray) -> List[Face]:
@@ -201,6 +198,12 @@ def _reduced(image_HWC):
         return image_HWC, scale
     size = tuple(max(1, int(round(side * scale))) for side in image_HWC.shape[1::-1])
     return cv2.resize(image_HWC, size, interpolation=cv2.INTER_AREA), scale
+
+
+def _scaled(face, factor):
+    """A face in the pixels of an image that is `factor` times as large."""
+    box = [side * factor for side in face[:4]]
+    return Face(box[0], box[1], box[2], box[3], face.points_52 * factor, float(face.score))
 
 
 def _shifted(boxes_N4, shifts_N4):

@@ -2,7 +2,7 @@
 
 import concurrent.futures
 import os
-from typing import Callable, Iterator, List, NamedTuple, Optional, Tuple
+from typing import Callable, Dict, Iterator, List, NamedTuple, Optional, Tuple
 
 import numpy as np
 
@@ -64,7 +64,9 @@ def enrol_directory(
     """Adds every usable photo. threshold: reports new people who are similar to others."""
     photos = photos_of(directory)
     added = known = 0
-    unusable, batch, units = [], [], {}
+    unusable: List[Tuple[str, str]] = []
+    batch: List[_Prepared] = []
+    units: Dict[str, List[np.ndarray]] = {}
     for prepared in _prepare_ahead(bank, recognizer, photos):
         if progress is not None:
             progress(1)

@@ -201,24 +201,24 @@ class FaceBank:
         People whose names are not in the bank are created; a photo that its person has already is
         not added twice."""
         names = [checked_name(sample.name) for sample in samples]
-        units_ND = unit([sample.embedding_D for sample in samples], self.contract.embedding_size)
+        units_ND = unit(_rows(samples), self.contract.embedding_size)
         now, added = _now(), 0
         with self._write() as connection:
             for name in dict.fromkeys(names):
                 connection.execute(
                     "INSERT OR IGNORE INTO person (name, created) VALUES (?, ?)", (name, now)
                 )
-            ids = {name: _person(connection, "name", name).id for name in names}
+            ids = {name: _person(connection, "name", name).id for name in dict.fromkeys(names)}
+            rows = {name: [] for name in ids}  # type: Dict[str, List[Tuple[Any, ...]]]
+            for name, unit_D, sample in zip(names, units_ND, samples):
+                blob = unit_D.tobytes()
+                row = (ids[name], blob, sample.source_digest, sample.quality, now)
+                rows[name].append(row)
             for name in ids:
-                rows = [
-                    (ids[name], unit_D.tobytes(), sample.source_digest, sample.quality, now)
-                    for sample, other, unit_D in zip(samples, names, units_ND)
-                    if other == name
-                ]
                 done = connection.executemany(
                     "INSERT OR IGNORE INTO sample (person_id, embedding, source_digest, quality, "
                     "created) VALUES (?, ?, ?, ?, ?)",
-                    rows,
+                    rows[name],
                 ).rowcount
                 if done > 0:
                     _log(connection, "enrol", ids[name], done)
@@ -468,6 +468,16 @@ def _orphaned(part):
     except PermissionError:
         return False
     return int(pid) == os.getpid()
+
+
+def _rows(samples):
+    """The samples' embeddings as one array, where they are of one width."""
+    widths = {np.shape(sample.embedding_D) for sample in samples}
+    if len(widths) != 1:
+        raise ValueError(
+            f"embeddings have {len(widths)} different shapes; give those of one model."
+        )
+    return np.array([sample.embedding_D for sample in samples], np.float32)
 
 
 def _is_unit(blob, width):

@@ -7,7 +7,7 @@ were added since then are kept in memory. N samples, P people, D embedding, B qu
 import json
 import os
 import threading
-from typing import List, NamedTuple, Optional
+from typing import Any, List, NamedTuple, Optional
 
 import numpy as np
 
@@ -53,7 +53,8 @@ class Index:
         self.bank, self.template = bank, template
         self._lock = threading.Lock()
         self._generation = -1
-        self._base = self._tail = None  # type: Optional[_Matrix]
+        self._base: Any = None  # _Matrix of the file, after the first refresh
+        self._tail: Any = None  # _Matrix of what was added since
         self.refresh()
 
     def refresh(self) -> None:
@@ -62,7 +63,7 @@ class Index:
             generation = self.bank.generation()
             if generation == self._generation:
                 return
-            base = self._base if self._base is not None else _read(self.bank)
+            base: Any = self._base if self._base is not None else _read(self.bank)
             tail = _added_since(self.bank, base) if base is not None else None
             if tail is None or len(tail.sample_N) > max(TAIL, len(base.sample_N) // 8):
                 base = _write(self.bank)
@@ -97,7 +98,7 @@ class _Part:
 
     def __init__(self, matrix, template):
         self.person_P, self.start_P = np.unique(matrix.person_N, return_index=True)
-        self.rows = matrix.unit_ND
+        self.rows = np.asarray(matrix.unit_ND)  # without np.memmap's costs at each slice
         if template == "mean" and len(self.person_P):
             sums_PD = np.add.reduceat(matrix.unit_ND, self.start_P, axis=0)
             self.rows, self.start_P = unit(sums_PD), np.arange(len(self.person_P))
@@ -106,15 +107,20 @@ class _Part:
         """float32 [B, P]: each person's best cosine."""
         if not len(self.person_P):
             return np.empty((len(queries_BD), 0), np.float32)
-        scores_BN = np.empty((len(queries_BD), len(self.rows)), np.float32)
-        for start in range(0, len(self.rows), ROWS):
-            rows = self.rows[start : start + ROWS]
-            scores_BN[:, start : start + len(rows)] = (
-                (rows @ queries_BD[0])[None] if len(queries_BD) == 1 else queries_BD @ rows.T
-            )
+        scores_BN = self._products(queries_BD)
         if len(self.start_P) == len(self.rows):
             return scores_BN
         return np.maximum.reduceat(scores_BN, self.start_P, axis=1)
+
+    def _products(self, queries_BD):
+        """float32 [B, N]. One query is one pass over the matrix; several share a pass."""
+        if len(queries_BD) == 1:
+            return (self.rows @ queries_BD[0])[None]
+        scores_BN = np.empty((len(queries_BD), len(self.rows)), np.float32)
+        for start in range(0, len(self.rows), ROWS):
+            rows = self.rows[start : start + ROWS]
+            scores_BN[:, start : start + len(rows)] = queries_BD @ rows.T
+        return scores_BN
 
 
 def _best(person_P, score_P, names, count):
@@ -216,8 +222,7 @@ def _read(bank) -> Optional[_Matrix]:
             ids = np.fromfile(stream, "<i8", 2 * count).reshape(2, count)
             if not count:
                 return _empty(bank)._replace(generation=int(fields["generation"]))
-            shape = (count, width)  # type: Tuple[int, int]
-            unit_ND = np.memmap(stream, "<f4", "r", offset, shape)
+            unit_ND: Any = np.memmap(stream, "<f4", "r", offset, (count, width))
     except (OSError, ValueError, KeyError, TypeError):
         return None
     return _Matrix(int(fields["generation"]), ids[0], ids[1], unit_ND)

@@ -39,8 +39,8 @@ class Recognizer:
         flip: adds the mirrored image's embedding. largest: of several faces takes the largest."""
         self._embedder = open_embedder(model)
         height, width = self._embedder.image_size
-        self.image_size = (int(height), int(width))  # type: Tuple[int, int]
-        self.detector = open_detector(detector)  # type: Optional[Detector]
+        self.image_size = (int(height), int(width))
+        self.detector = open_detector(detector)
         self.flip, self.largest, self.smallest_face = flip, largest, smallest_face
         self.contract = ModelContract(
             digest=model_digest(model),

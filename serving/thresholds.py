@@ -77,7 +77,11 @@ class Threshold(NamedTuple):
 
     def describe(self, comparisons: int) -> Dict[str, Any]:
         """The threshold as the fields of an answer."""
-        fields = {"cosine": self.cosine, "squared_l2": self.squared_l2, "far": self.far}
+        fields: Dict[str, Any] = {
+            "cosine": self.cosine,
+            "squared_l2": self.squared_l2,
+            "far": self.far,
+        }
         fields.update(tar=self.tar, fpir=self.fpir(comparisons), calibrated_on=self.calibrated_on)
         return fields
 

@@ -44,7 +44,7 @@ def main(argv: Optional[List[str]] = None) -> int:
     config = parse_flags(WebConfig, argv, __doc__)
     server = build_server(config)
     host, port = server.server_address[:2]
-    logging.info("http://%s:%d", f"[{host}]" if ":" in str(host) else host, port)
+    logging.info("http://%s:%d", f"[{host!s}]" if ":" in str(host) else str(host), port)
     try:
         server.serve_forever()
     except KeyboardInterrupt:

@@ -36,6 +36,9 @@ WITHOUT_TENSORFLOW = (
     "data.image_folder",
     "data/formats",
     "faces",
+    "serving",
+    "demo",
+    "facebank",
 )
 
 

@@ -9,12 +9,7 @@ from checkpoint.format import write_record
 from data.convert import outliers
 from data.formats.manifest import read_manifest
 from data.formats.tfrecord import read_shard
-<<<<<<< HEAD
 from inference.backends.checkpoint import CheckpointEmbedder
-from losses.class_centres import class_centres_loss
-=======
-from inference.embedder import Embedder
->>>>>>> main
 from nets.build import embeddings
 from nets.lineages import NetSpec
 from runtime.tf1 import tf
