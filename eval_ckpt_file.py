@@ -1,4 +1,4 @@
-"""Checkpoints x .bin verification sets -> a table, and the same as JSON, CSV and plots.
+"""Checkpoints or exported models x .bin sets -> a table, and the same as JSON, CSV and plots.
 
 python eval_ckpt_file.py --ckpt_path output/demo/ckpt --eval_db_path datasets/demo
 """
@@ -12,15 +12,15 @@ from typing import Optional, Tuple
 
 from tqdm import tqdm
 
-from checkpoint.reader import find_checkpoints, read_record, spec_of, step_of
 from evaluation.report.pair_errors import write_pairs_report
 from evaluation.verification_set import check_set, evaluate_set, find_sets
 from inference.embedder import Embedder
+from inference.model_files import BACKENDS, PRECISIONS, is_exported, read_metadata
 from runtime.cli import run
 from runtime.flags import flag, parse_flags
-from runtime.session import DEVICES
 from verification import plot_roc, roc_curve
 
+DEVICES = ("cpu", "gpu", "npu")  # runtime.session has them, and loads TensorFlow
 SHOWN_FAR = "0.001"
 HEADINGS = (
     "checkpoint",
@@ -36,7 +36,9 @@ HEADINGS = (
 @dataclasses.dataclass(frozen=True)
 class EvalConfig:
     config: Optional[str] = flag(None, "YAML file of these flags, under the command line")
-    ckpt_path: Optional[str] = flag(None, "directory of checkpoints, all evaluated", "checkpoints")
+    ckpt_path: Optional[str] = flag(
+        None, "directory of checkpoints, all evaluated; or an exported model", "checkpoints"
+    )
     ckpt_file: Optional[str] = flag(
         None, "one checkpoint, up to .ckpt; or what --ckpt_index_list is added to", "checkpoints"
     )
@@ -53,6 +55,19 @@ class EvalConfig:
     image_size: Tuple[int, ...] = flag((), "only checked: the checkpoint says its size", "sets")
     folds: int = flag(10, "contiguous folds; the threshold comes from the others", "sets", low=1)
 
+    backend: Optional[str] = flag(
+        None, "default the fastest installed:", "exported models", choices=tuple(BACKENDS)
+    )
+    threads: Optional[int] = flag(None, "default: all cores", "exported models", low=1)
+    precision: str = flag("fp32", "arithmetic:", "exported models", choices=PRECISIONS)
+    pixels: Optional[str] = flag(
+        None, "of a model without metadata:", "exported models", choices=("RGB", "BGR")
+    )
+    mean: Tuple[float, ...] = flag((), "and its mean, one value or three", "exported models")
+    scale: Optional[float] = flag(
+        None, "and its divisor: (x - mean) / scale", "exported models", above=0
+    )
+
     device: str = flag("cpu", "where the net runs:", "running", choices=DEVICES)
     batch_size: int = flag(64, "images a run of the graph", "running", low=1)
 
@@ -65,7 +80,11 @@ class EvalConfig:
 
 
 def main(argv=None):
-    config = parse_flags(EvalConfig, argv, description=__doc__.splitlines()[0])
+    evaluate(parse_flags(EvalConfig, argv, description=__doc__.splitlines()[0]))
+
+
+def evaluate(config):
+    """Evaluates every model of the flags on every set; prints the table and writes the files."""
     prefixes = checkpoints(config)
     sets = find_sets(config.eval_db_path, config.eval_datasets or None)
     check_flags(config, prefixes)
@@ -86,6 +105,8 @@ def checkpoints(config):
     """The flags' checkpoints, each there, by step."""
     if bool(config.ckpt_path) == bool(config.ckpt_file):
         raise ValueError("pass either --ckpt_path DIRECTORY or --ckpt_file CHECKPOINT.")
+    if is_exported(config.ckpt_path or config.ckpt_file):
+        return [config.ckpt_path or config.ckpt_file]
     if config.ckpt_path and not os.path.isdir(config.ckpt_path):
         raise ValueError(
             f"--ckpt_path {config.ckpt_path} is not a directory; pass a run's ckpt directory, or "
@@ -96,12 +117,23 @@ def checkpoints(config):
     paths = [config.ckpt_path or config.ckpt_file]
     if config.ckpt_index_list:
         paths = [config.ckpt_file + ending for ending in config.ckpt_index_list]
+    if config.ckpt_path:
+        files = [os.path.join(config.ckpt_path, name) for name in os.listdir(config.ckpt_path)]
+        exported = sorted(path for path in files if is_exported(path))
+        if exported and not any(path.endswith(".index") for path in files):
+            return exported
+    from checkpoint.reader import find_checkpoints  # loads TensorFlow
+
     return [prefix for path in paths for prefix in find_checkpoints(path)]
 
 
 def check_flags(config, prefixes):
     """Flags of the original that a checkpoint here answers itself: they must agree with it."""
     for prefix in prefixes:
+        if is_exported(prefix):
+            continue
+        from checkpoint.reader import spec_of
+
         spec = spec_of(prefix)
         if config.net_depth not in (None, spec.net_depth):
             raise ValueError(
@@ -118,43 +150,81 @@ def check_flags(config, prefixes):
 
 
 def evaluate_all(config, prefixes, sets):
-    """(prefix, SetResult) of every checkpoint and set; one graph serves neighbours of one net."""
+    """(model, SetResult) of every model and set."""
+    for path in filter(is_exported, prefixes):
+        yield from _evaluate_exported(config, path, sets)
+    checkpoints = [prefix for prefix in prefixes if not is_exported(prefix)]
+    if checkpoints:
+        yield from _evaluate_checkpoints(config, checkpoints, sets)
+
+
+def _evaluate_exported(config, path, sets):
+    options = {
+        name: getattr(config, name)
+        for name in ("backend", "threads", "precision", "device", "pixels", "mean", "scale")
+    }
+    with Embedder(path, **options) as embedder:
+        if config.image_size and tuple(config.image_size) != embedder.image_size:
+            raise ValueError(
+                f"{path} takes images of {' x '.join(map(str, embedder.image_size))}, not "
+                f"--image_size {' '.join(map(str, config.image_size))}; omit --image_size."
+            )
+        for name, set_path in sets.items():
+            yield path, _evaluate(embedder, path, name, set_path, config)
+
+
+def _evaluate_checkpoints(config, prefixes, sets):
+    """One graph serves neighbours of one net."""
+    from checkpoint.reader import spec_of
+    from inference.backends.checkpoint import CheckpointEmbedder
+
     embedder = None
     try:
         for prefix in prefixes:
             if embedder is None or spec_of(prefix) != embedder.spec:
                 if embedder is not None:
                     embedder.__exit__()
-                embedder = Embedder(prefix, config.device, config.batch_size).__enter__()
+                embedder = CheckpointEmbedder(prefix, config.device, config.batch_size)
+                embedder.__enter__()
             else:
                 embedder.restore(prefix)
             for name, path in sets.items():
-                yield prefix, _evaluate(embedder, name, path, config.folds)
+                yield prefix, _evaluate(embedder, prefix, name, path, config)
     finally:
         if embedder is not None:
             embedder.__exit__()
 
 
-def _evaluate(embedder, name, path, folds):
-    label = f"{os.path.basename(embedder.prefix)} {name}"
+def _evaluate(embedder, model, name, path, config):
+    label = f"{os.path.basename(model)} {name}"
     with tqdm(desc=label, unit="image", disable=None, leave=False) as bar:
         return evaluate_set(
             embedder.embed_batch,
             path,
             name,
             embedder.image_size,
-            embedder.batch_size,
-            folds,
+            config.batch_size,
+            config.folds,
             progress=bar.update,
         )
 
 
 def row(prefix, result):
     """One entry of the JSON list."""
+    return dict({"checkpoint": prefix, "step": _step(prefix)}, **result.row())
+
+
+def _step(prefix):
+    """The training step of a model; -1 where nothing records it."""
+    if is_exported(prefix):
+        metadata = read_metadata(prefix)
+        return -1 if metadata is None else metadata.step
+    from checkpoint.reader import read_record, step_of
+
     step = step_of(prefix)
     if os.path.exists(f"{prefix}.json"):  # InsightFace_TF's own checkpoints have none
         step = read_record(prefix).get("step", step)
-    return dict({"checkpoint": prefix, "step": step}, **result.row())
+    return step
 
 
 def table(rows):

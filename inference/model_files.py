@@ -5,6 +5,7 @@ import importlib.util
 import os
 from typing import Callable, Dict, NamedTuple, Optional, Tuple
 
+from checkpoint.model_metadata import KEY, ModelMetadata, read_manifest
 from inference.backends.base import Backend, ModelOptions
 from inference.onnx_file import read_onnx
 
@@ -88,6 +89,15 @@ def is_exported(path: str) -> bool:
 def checkpoint_prefix(path: str) -> str:
     """A checkpoint's prefix, also of its .index file."""
     return path[: -len(".index")] if path.endswith(".index") else path
+
+
+def read_metadata(path: str) -> Optional[ModelMetadata]:
+    """What export_model.py recorded in a model or in the manifest beside it, None where nothing."""
+    if path.lower().endswith(".onnx"):
+        text = read_onnx(path).metadata.get(KEY)
+        if text is not None:
+            return ModelMetadata.from_json(text)
+    return read_manifest(path)
 
 
 def open_backend(path: str, backend: Optional[str], options: ModelOptions) -> Tuple[str, Backend]:

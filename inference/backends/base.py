@@ -27,7 +27,6 @@ class Backend:
     input_shape: Tuple[Optional[int], ...]
     input_dtype: str
     outputs: int = 1
-    metadata_text: Optional[str] = None  # the JSON that export_model.py stored inside the file
 
     def run(self, x: np.ndarray) -> np.ndarray:
         """The model's input [B, ...] -> float32 [B, D]."""

@@ -6,7 +6,6 @@ from typing import Any
 import numpy as np
 import onnxruntime
 
-from checkpoint.model_metadata import KEY
 from inference.backends.base import Backend, ModelOptions, as_shape
 from inference.onnx_file import OPSET_OF_IR
 
@@ -33,7 +32,6 @@ class OnnxRuntimeBackend(Backend):
         self.outputs = len(self._session.get_outputs())
         self.input_shape = as_shape(first.shape)
         self.input_dtype = DTYPES.get(first.type, first.type)
-        self.metadata_text = self._session.get_modelmeta().custom_metadata_map.get(KEY)
 
     def run(self, x: np.ndarray) -> np.ndarray:
         return self._session.run([self._output], {self._input: x})[0]
