@@ -159,11 +159,16 @@ def evaluate_all(config, prefixes, sets):
 
 
 def _evaluate_exported(config, path, sets):
-    options = {
-        name: getattr(config, name)
-        for name in ("backend", "threads", "precision", "device", "pixels", "mean", "scale")
-    }
-    with Embedder(path, **options) as embedder:
+    with Embedder(
+        path,
+        backend=config.backend,
+        threads=config.threads,
+        precision=config.precision,
+        device=config.device,
+        pixels=config.pixels,
+        mean=config.mean,
+        scale=config.scale,
+    ) as embedder:
         if config.image_size and tuple(config.image_size) != embedder.image_size:
             raise ValueError(
                 f"{path} takes images of {' x '.join(map(str, embedder.image_size))}, not "

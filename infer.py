@@ -208,6 +208,7 @@ def preprocess(config: PreprocessConfig) -> None:
     chosen = _scaled_preprocessing(config)
     if chosen is not None:
         order, tables_CT = chosen.channel_order, tables_of(chosen)
+    assert config.file_type == "jpg", "the flag has one choice"
     size = (config.height, config.width)
     images = len(read_pairs(config.data_path)[0])
     with tqdm(total=images, unit="image", disable=None) as bar:
@@ -293,9 +294,23 @@ def evaluate(config: EvaluateConfig) -> None:
     """A model and .bin sets -> the table of eval_ckpt_file.py."""
     import eval_ckpt_file
 
-    names = {field.name for field in dataclasses.fields(eval_ckpt_file.EvalConfig)}
-    values = {name: value for name, value in vars(config).items() if name in names}
-    eval_ckpt_file.evaluate(eval_ckpt_file.EvalConfig(ckpt_file=config.model, **values))
+    eval_ckpt_file.evaluate(
+        eval_ckpt_file.EvalConfig(
+            ckpt_file=config.model,
+            eval_db_path=config.eval_db_path,
+            eval_datasets=config.eval_datasets,
+            folds=config.folds,
+            backend=config.backend,
+            threads=config.threads,
+            precision=config.precision,
+            device=config.device,
+            pixels=config.pixels,
+            mean=config.mean,
+            scale=config.scale,
+            json=config.json,
+            csv=config.csv,
+        )
+    )
 
 
 def benchmark(config: BenchmarkConfig) -> None:

@@ -31,7 +31,7 @@ class OnnxRuntimeBackend(Backend):
         self._output = self._session.get_outputs()[0].name
         self.outputs = len(self._session.get_outputs())
         self.input_shape = as_shape(first.shape)
-        self.input_dtype = DTYPES.get(first.type, first.type)
+        self.input_dtype = DTYPES.get(first.type, first.type[len("tensor(") : -1])
 
     def run(self, x: np.ndarray) -> np.ndarray:
         return self._session.run([self._output], {self._input: x})[0]
