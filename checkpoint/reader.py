@@ -92,13 +92,14 @@ def restore(session, prefix, variables):
     load(session, prefix, {stored[name][0]: variable for name, variable in wanted.items()})
 
 
-def stored_names(prefix):
+def stored_names(prefix, averages=True):
     """{name in this repository's spelling: (name in the checkpoint, shape)}. Where a run kept
-    moving averages of its weights, they are what it validated, and what is read here."""
+    moving averages of its weights, they are what it validated, and what is read here.
+    averages: False for the last weights themselves."""
     shapes = open_checkpoint(prefix).get_variable_to_shape_map()
     stored = {canonical(name): (name, shape) for name, shape in shapes.items()}
-    averages = [name for name in stored if name.endswith(AVERAGE)]
-    stored.update({name[: -len(AVERAGE)]: stored[name] for name in averages})
+    kept = [name for name in stored if name.endswith(AVERAGE)] if averages else []
+    stored.update({name[: -len(AVERAGE)]: stored[name] for name in kept})
     return stored
 
 
@@ -123,9 +124,10 @@ def open_checkpoint(prefix):
         raise ValueError(f"{prefix} is not a readable checkpoint: {first}") from None
 
 
-def variable_arrays(prefix, names):
-    """{name: float32 array} of a checkpoint's variables, by this repository's spelling."""
-    stored, reader = stored_names(prefix), open_checkpoint(prefix)
+def variable_arrays(prefix, names, averages=True):
+    """{name: float32 array} of a checkpoint's variables, by this repository's spelling.
+    averages: see stored_names."""
+    stored, reader = stored_names(prefix, averages), open_checkpoint(prefix)
     missing = [name for name in names if name not in stored]
     if missing:
         raise ValueError(f"{prefix} lacks {len(missing)} variables of its net, first {missing[0]}.")

@@ -1,0 +1,90 @@
+"""A checkpoint -> its inference graph in TensorFlow, from the one definition of each network.
+
+Letters: N images, H W pixels, D embedding.
+"""
+
+import contextlib
+import hashlib
+from typing import Dict, Iterator, NamedTuple
+
+import numpy as np
+
+from checkpoint.reader import read_record, spec_of, variable_arrays
+from nets.build import PIXELS, embeddings, variable_shapes
+from nets.lineages import NetSpec
+from runtime.session import session_config
+from runtime.tf1 import tf
+
+
+class Network(NamedTuple):
+    """What is exported."""
+
+    prefix: str  # of the checkpoint
+    spec: NetSpec  # its network
+    arrays: Dict[str, np.ndarray]  # float32 by variable
+    record: Dict  # the checkpoint's own; empty for InsightFace_TF's checkpoints, which have none
+    normalize: bool  # whether embeddings get length 1 where the lineage does not do so
+
+
+class InferenceGraph(NamedTuple):
+    """The tensors of an inference graph."""
+
+    images_NHWC: tf.Tensor  # uint8 RGB
+    pixels_NHWC: tf.Tensor  # float32 in the lineage's channel order and scale
+    features_ND: tf.Tensor  # float32
+
+
+def read_network(prefix: str, normalize: bool = False, averages: bool = True) -> Network:
+    """A checkpoint in memory. averages: the moving averages of the weights where a run kept them."""
+    spec = spec_of(prefix)
+    arrays = variable_arrays(prefix, list(variable_shapes(spec)), averages)
+    arrays = {name: np.asarray(array, np.float32) for name, array in arrays.items()}
+    try:
+        record = read_record(prefix)
+    except ValueError:
+        record = {}  # spec_of has recognised the variables
+    return Network(prefix, spec, arrays, record, normalize and not spec.row.l2)
+
+
+def digest(arrays: Dict[str, np.ndarray]) -> str:
+    """SHA-256 of weights: names, shapes and values in the order of the names."""
+    sha = hashlib.sha256()
+    for name in sorted(arrays):
+        array = np.ascontiguousarray(arrays[name], "<f4")
+        sha.update(f"{name} {array.shape}\n".encode())
+        sha.update(memoryview(array.reshape(-1)).cast("B"))
+    return sha.hexdigest()
+
+
+def build(network: Network, batch_size: int = 0) -> InferenceGraph:
+    """Makes the inference graph in the default graph. batch_size: 0 for a dynamic batch."""
+    height, width = network.spec.image_size
+    images_NHWC = tf.placeholder(tf.uint8, [batch_size or None, height, width, 3], name="image")
+    features_ND = embeddings(images_NHWC, network.spec, training=False)
+    pixels_NHWC = tf.get_collection(PIXELS)[-1]
+    if network.normalize:
+        features_ND = tf.nn.l2_normalize(features_ND, axis=1)
+    return InferenceGraph(images_NHWC, pixels_NHWC, features_ND)
+
+
+@contextlib.contextmanager
+def open_session(network: Network) -> Iterator[tf.Session]:
+    """A session whose variables, all those of the default graph, hold the network's weights."""
+    variables = tf.global_variables()
+    with tf.Session(config=session_config("cpu")) as session:
+        for variable in variables:
+            value = variable.initializer.inputs[1]
+            session.run(variable.initializer, {value: network.arrays[variable.op.name]})
+        yield session
+
+
+def embed(network: Network, images_NHWC: np.ndarray, batch_size: int = 16) -> np.ndarray:
+    """uint8 RGB [N, H, W, 3] -> float32 [N, D] by the checkpoint's own graph."""
+    with tf.Graph().as_default():
+        graph = build(network)
+        with open_session(network) as session:
+            parts = [
+                session.run(graph.features_ND, {graph.images_NHWC: images_NHWC[i : i + batch_size]})
+                for i in range(0, len(images_NHWC), batch_size)
+            ]
+    return np.concatenate(parts)
