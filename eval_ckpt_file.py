@@ -14,8 +14,10 @@ from tqdm import tqdm
 
 from evaluation.report.pair_errors import write_pairs_report
 from evaluation.verification_set import check_set, evaluate_set, find_sets
+from inference.backends.base import ModelOptions
 from inference.embedder import Embedder
 from inference.model_files import BACKENDS, PRECISIONS, is_exported, read_metadata
+from inference.preprocessing import from_flags
 from runtime.cli import run
 from runtime.flags import flag, parse_flags
 from verification import plot_roc, roc_curve
@@ -159,16 +161,9 @@ def evaluate_all(config, prefixes, sets):
 
 
 def _evaluate_exported(config, path, sets):
-    with Embedder(
-        path,
-        backend=config.backend,
-        threads=config.threads,
-        precision=config.precision,
-        device=config.device,
-        pixels=config.pixels,
-        mean=config.mean,
-        scale=config.scale,
-    ) as embedder:
+    options = ModelOptions(config.threads, config.precision, config.device)
+    given = from_flags(config.pixels, config.mean, config.scale)
+    with Embedder(path, config.backend, options, given) as embedder:
         if config.image_size and tuple(config.image_size) != embedder.image_size:
             raise ValueError(
                 f"{path} takes images of {' x '.join(map(str, embedder.image_size))}, not "

@@ -17,9 +17,10 @@ from typing import Any, Callable, Dict, List, Optional, Tuple
 import numpy as np
 from tqdm import tqdm
 
+from inference.backends.base import ModelOptions
 from inference.embedder import Embedder
 from inference.model_files import BACKENDS, PRECISIONS
-from inference.preprocessing import CHANNEL_ORDERS
+from inference.preprocessing import CHANNEL_ORDERS, from_flags
 from runtime.cli import run
 from runtime.flags import flag, parse_flags
 
@@ -153,17 +154,9 @@ def _summary(verb: Callable[..., Any]) -> str:
 
 def open_model(config: Any, precision: str, batch_size: Optional[int] = None) -> Embedder:
     """The Embedder of the model's flags."""
-    return Embedder(
-        config.model,
-        backend=config.backend,
-        threads=config.threads,
-        precision=precision,
-        batch_size=batch_size,
-        device=config.device,
-        pixels=config.pixels,
-        mean=config.mean,
-        scale=config.scale,
-    )
+    options = ModelOptions(config.threads, precision, config.device, batch_size)
+    given = from_flags(config.pixels, config.mean, config.scale)
+    return Embedder(config.model, config.backend, options, given)
 
 
 def embed(config: EmbedConfig) -> None:
@@ -202,25 +195,15 @@ def preprocess(config: PreprocessConfig) -> None:
 
     Each tensor is float32 [3, H, W]."""
     from data.eval_data_reader import read_pairs
-    from inference.tensor_files import guide_tables, tables_of, write_pair_list, write_tensors
+    from inference.tensor_files import GUIDE, TensorForm, tables_of, write_pair_list, write_tensors
 
-    order, tables_CT = "BGR", guide_tables()
     chosen = _scaled_preprocessing(config)
-    if chosen is not None:
-        order, tables_CT = chosen.channel_order, tables_of(chosen)
+    form = GUIDE if chosen is None else TensorForm(chosen.channel_order, tables_of(chosen))
     assert config.file_type == "jpg", "the flag has one choice"
-    size = (config.height, config.width)
+    form = form._replace(size=(config.height, config.width), file_format=config.file_format)
     images = len(read_pairs(config.data_path)[0])
     with tqdm(total=images, unit="image", disable=None) as bar:
-        issame_P = write_tensors(
-            config.data_path,
-            config.info_path,
-            size,
-            tables_CT,
-            order,
-            config.file_format,
-            bar.update,
-        )
+        issame_P = write_tensors(config.data_path, config.info_path, form, bar.update)
     pair_list = f"{config.info_path.rstrip('/')}_list.npy"
     write_pair_list(pair_list, issame_P)
     print(
@@ -231,14 +214,10 @@ def preprocess(config: PreprocessConfig) -> None:
 
 def _scaled_preprocessing(config: PreprocessConfig) -> Any:
     """The preprocessing of --model, or of the flags; None for the guide's own."""
-    from inference import preprocessing
-
-    given = preprocessing.from_flags(config.pixels, config.mean, config.scale)
+    given = from_flags(config.pixels, config.mean, config.scale)
     if config.model is None:
         return given
-    with Embedder(
-        config.model, pixels=config.pixels, mean=config.mean, scale=config.scale
-    ) as model:
+    with Embedder(config.model, given=given) as model:
         if model.input_dtype == "uint8":
             raise ValueError(
                 f"{config.model} takes uint8 images and scales them itself, so it needs no "
@@ -315,7 +294,6 @@ def evaluate(config: EvaluateConfig) -> None:
 
 def benchmark(config: BenchmarkConfig) -> None:
     """Images/s, latency and memory by batch size, and the accuracy of each precision."""
-    from data.convert.worker_pool import allowed_cores
     from inference.benchmark import markdown_table, time_batches
 
     timings, accuracies = [], {}
@@ -325,8 +303,6 @@ def benchmark(config: BenchmarkConfig) -> None:
                 embedder,
                 config.batch_sizes,
                 config.seconds,
-                config.threads or allowed_cores(),
-                precision,
                 lambda timing: print(timing.guide_line(), flush=True),
             )
             if config.eval_db_path is not None:

@@ -40,8 +40,6 @@ def time_batches(
     embedder: Embedder,
     batches: Sequence[int],
     seconds: float,
-    threads: int,
-    precision: str,
     progress: Optional[Callable[[Timing], Any]] = None,
 ) -> List[Timing]:
     """Times each batch size for about `seconds`, after one run that is not counted."""
@@ -57,8 +55,8 @@ def time_batches(
             Timing(
                 model=embedder.model,
                 backend=embedder.backend_name,
-                precision=precision,
-                threads=threads,
+                precision=embedder.precision,
+                threads=embedder.threads,
                 batch=batch,
                 runs=len(lasted),
                 images_per_second=batch / mean,

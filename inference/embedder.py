@@ -24,38 +24,33 @@ from inference.model_files import (
 from inference.onnx_file import read_onnx
 from inference.preprocessing import Preprocessing, to_input
 
+DEFAULT_OPTIONS = ModelOptions()
 USUAL_SIZE = (112, 112)  # of a model that leaves height and width open
 
 
 class Embedder:
     """A loaded model: `Embedder("model.onnx").embed(images)`.
 
-    backend: None takes the fastest installed one that reads the file. threads: None takes all cores
-    of the process. batch_size: images in one run, None measures which number is fastest. pixels,
-    mean, scale: the preprocessing of a model that has no metadata."""
+    backend: None takes the fastest installed one that reads the file. given: the preprocessing of a
+    model that does not describe its own."""
 
     def __init__(
         self,
         model: str,
         backend: Optional[str] = None,
-        threads: Optional[int] = None,
-        precision: str = "fp32",
-        batch_size: Optional[int] = None,
-        device: str = "cpu",
-        pixels: Optional[str] = None,
-        mean: Sequence[float] = (),
-        scale: Optional[float] = None,
+        options: ModelOptions = DEFAULT_OPTIONS,
+        given: Optional[Preprocessing] = None,
     ) -> None:
-        self.model, self.precision = checkpoint_prefix(model), precision
+        self.model, self.precision = checkpoint_prefix(model), options.precision
+        self.threads = options.threads or allowed_cores()
         self._embedding_size: Optional[int] = None
-        options = ModelOptions(threads or allowed_cores(), precision, device, batch_size)
-        given = preprocessing.from_flags(pixels, mean, scale)
+        options = options._replace(threads=self.threads)
         self.backend_name, self._backend = open_backend(self.model, backend, options)
         try:
             self._check_backend()
             self.metadata: Optional[ModelMetadata] = read_metadata(self.model)
             self.preprocessing = self._choose_preprocessing(given)
-            self._micro_batch = MicroBatch(*self._sizes(batch_size))
+            self._micro_batch = MicroBatch(*self._sizes(options.batch_size))
         except BaseException:
             self.close()
             raise

@@ -39,7 +39,8 @@ class EmbeddingFile:
     ) -> None:
         check_output(path)
         self.path, self.images, self.dimension = path, shape[0], shape[1]
-        self.header = dict(identity, images=shape[0], dimension=shape[1])
+        header = dict(identity, images=shape[0], dimension=shape[1])
+        self.header = json.loads(json.dumps(header))  # as the journal will return it
         self.partial, self.journal_path = f"{path}.partial", f"{path}.journal"
         self.names_path = f"{path}.names" if named else None
         self.progress = Progress(0, 0, 0, ())

@@ -42,34 +42,42 @@ def tables_of(preprocessing: Preprocessing) -> np.ndarray:
     return (byte_T - mean_C[:, None]) / np.float32(preprocessing.scale)
 
 
+class TensorForm(NamedTuple):
+    """What the tensors of a set look like."""
+
+    channel_order: str  # "RGB" or "BGR"
+    tables_CT: np.ndarray  # float32 [3, 256]: the value of each byte, see tables_of
+    size: Tuple[int, int] = (112, 112)  # height, width; others are resized as evaluation does
+    file_format: str = "bin"  # "bin", the bytes alone, or "npy"
+
+
+GUIDE = TensorForm("BGR", guide_tables())
+
+
 def write_tensors(
     bin_path: str,
     directory: str,
-    size: Tuple[int, int],
-    tables_CT: np.ndarray,
-    channel_order: str = "BGR",
-    file_format: str = "bin",
+    form: TensorForm,
     progress: Optional[Progress] = None,
 ) -> np.ndarray:
-    """A .bin set -> two files an image in `directory`; returns issame, bool [P].
-
-    size: (height, width); images of another size are resized as evaluation does. tables_CT: see
-    tables_of. file_format: "bin", the bytes alone, or "npy"."""
+    """A .bin set -> two files an image in `directory`; returns issame, bool [P]."""
     encoded, issame_P = read_pairs(bin_path)
     os.makedirs(directory, exist_ok=True)
 
     def work(start: int) -> int:
         part = encoded[start : start + AT_ONCE]
-        images_NHWC = decode_images(part, size, f"{bin_path}: image", start)
+        images_NHWC = decode_images(part, form.size, f"{bin_path}: image", start)
         for number, image_HWC in enumerate(images_NHWC, start):
-            pixels_HWC = image_HWC[:, :, ::-1] if channel_order == "BGR" else image_HWC
+            pixels_HWC = image_HWC[:, :, ::-1] if form.channel_order == "BGR" else image_HWC
             planes_CHW = np.ascontiguousarray(pixels_HWC.transpose(2, 0, 1))
             tensor_CHW = np.stack(
-                [cv2.LUT(plane, table) for plane, table in zip(planes_CHW, tables_CT)]
+                [cv2.LUT(plane, table) for plane, table in zip(planes_CHW, form.tables_CT)]
             )
-            _write_tensor(os.path.join(directory, f"{number}.{file_format}"), tensor_CHW)
+            _write_tensor(os.path.join(directory, f"{number}.{form.file_format}"), tensor_CHW)
             mirrored_CHW = np.ascontiguousarray(tensor_CHW[:, :, ::-1])
-            _write_tensor(os.path.join(directory, f"{number}_flip.{file_format}"), mirrored_CHW)
+            _write_tensor(
+                os.path.join(directory, f"{number}_flip.{form.file_format}"), mirrored_CHW
+            )
         return len(part)
 
     for done in prefetch(work, range(0, len(encoded), AT_ONCE)):

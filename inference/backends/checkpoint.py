@@ -15,7 +15,8 @@ from nets.lineages import NetSpec
 from runtime.session import session_config
 from runtime.tf1 import build_for, tf
 
-DEFAULT_BATCH = 64  # of an NPU, which needs one static shape
+DEFAULT_BATCH = 64
+DYNAMIC = ("cpu", "gpu")  # devices that run any batch; others compile one static shape
 
 
 class CheckpointEmbedder:
@@ -94,10 +95,10 @@ class CheckpointBackend(Backend):
 
     def __init__(self, path: str, options: ModelOptions) -> None:
         batch_size = options.batch_size
-        if options.device == "npu":  # its adapter compiles one static shape
+        if options.device not in DYNAMIC:
             batch_size = batch_size or DEFAULT_BATCH
         self._embedder = _PlainEmbedder(path, options.device, batch_size)
-        self._embedder.session_config.intra_op_parallelism_threads = options.threads
+        self._embedder.session_config.intra_op_parallelism_threads = options.threads or 0
         self._embedder.__enter__()
         self.input_shape = (batch_size,) + tuple(self._embedder.image_size) + (3,)
 

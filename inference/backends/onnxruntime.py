@@ -18,7 +18,7 @@ class OnnxRuntimeBackend(Backend):
 
     def __init__(self, path: str, options: ModelOptions) -> None:
         settings = onnxruntime.SessionOptions()
-        settings.intra_op_num_threads = options.threads
+        settings.intra_op_num_threads = options.threads or 0
         settings.log_severity_level = QUIET
         try:
             self._session = onnxruntime.InferenceSession(

@@ -22,7 +22,7 @@ class OpenVinoBackend(Backend):
             "INFERENCE_PRECISION_HINT": HINTS[options.precision],
         }
         if device == "CPU":
-            settings["INFERENCE_NUM_THREADS"] = options.threads
+            settings["INFERENCE_NUM_THREADS"] = options.threads or 0
         try:
             model = core.read_model(path)
             compiled = core.compile_model(model, device, settings)

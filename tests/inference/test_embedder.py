@@ -4,7 +4,8 @@ import sys
 import numpy as np
 import pytest
 
-from inference import Embedder
+from inference import Embedder, ModelOptions
+from inference.preprocessing import Preprocessing
 from tests.evaluation import tiny_sets
 from tests.inference.tiny_models import (
     IMAGES,
@@ -70,14 +71,14 @@ def test_a_foreign_file_with_its_own_scaling_gets_raw_pixels(tmp_path):
 @onnx
 def test_flags_decide_for_a_foreign_file(tmp_path):
     path = write_onnx(tmp_path / "a.onnx", None)
-    with Embedder(path, pixels="BGR", mean=(3.0,), scale=2.0) as embedder:
+    with Embedder(path, given=Preprocessing("BGR", (3.0,), 2.0, "")) as embedder:
         close(embedder.embed(IMAGES), expected(IMAGES, "BGR", 3.0, 2.0))
 
 
 @onnx
 def test_flags_against_metadata_are_refused(tmp_path):
     with pytest.raises(ValueError, match="describes its preprocessing; omit --pixels"):
-        Embedder(write_onnx(tmp_path / "a.onnx"), pixels="RGB")
+        Embedder(write_onnx(tmp_path / "a.onnx"), given=Preprocessing("RGB", (0.0,), 1.0, ""))
 
 
 @onnx
@@ -89,7 +90,9 @@ def test_a_fixed_batch_is_filled(tmp_path):
 @onnx
 @pytest.mark.parametrize("batch_size", [1, 2, 100])
 def test_the_batch_size_changes_no_embedding(tmp_path, batch_size):
-    with Embedder(write_onnx(tmp_path / "a.onnx"), batch_size=batch_size) as embedder:
+    with Embedder(
+        write_onnx(tmp_path / "a.onnx"), options=ModelOptions(batch_size=batch_size)
+    ) as embedder:
         close(embedder.embed(IMAGES), expected(IMAGES))
 
 
