@@ -39,7 +39,12 @@ def merge_grouped_convolutions(graph: Graph) -> None:
         split = producers.get(total.inputs[0])
         conv = producers.get(split.inputs[0]) if split else None
         after = consumers[total.output]
-        if not conv or conv.op != "Conv" or split.op != "Reshape" or total.attributes["axes"] != [2]:
+        if (
+            not conv
+            or conv.op != "Conv"
+            or split.op != "Reshape"
+            or total.attributes["axes"] != [2]
+        ):
             continue
         if len(after) != 1 or after[0].op != "Reshape" or len(graph.shapes[split.output]) != 6:
             continue
@@ -170,7 +175,9 @@ def _is_foldable(graph: Graph, node: Node) -> bool:
     maker = producers.get(stream)
     if maker is None or not all(layer.op == "Conv" for layer in consumers[node.output]):
         return False
-    can_add = maker.op == "PRelu" or (maker.op == "Add" and free_convolution(graph, maker) is not None)
+    can_add = maker.op == "PRelu" or (
+        maker.op == "Add" and free_convolution(graph, maker) is not None
+    )
     others = [other for other in consumers[stream] if other is not node]
     return can_add and all(_undoes(graph, other) for other in others)
 

@@ -5,13 +5,15 @@ Letters: N images, H W pixels, D embedding.
 
 import contextlib
 import hashlib
-from typing import Dict, Iterator, NamedTuple
+import os
+from typing import Dict, Iterator, NamedTuple, Optional
 
 import numpy as np
 
-from checkpoint.reader import read_record, spec_of, variable_arrays
+from checkpoint.reader import find_checkpoints, read_record, spec_of, variable_arrays
 from nets.build import PIXELS, embeddings, variable_shapes
 from nets.lineages import NetSpec
+from nets.weights.layout import describe, differences
 from runtime.session import session_config
 from runtime.tf1 import tf
 
@@ -36,13 +38,20 @@ class InferenceGraph(NamedTuple):
 
 def read_network(prefix: str, normalize: bool = False, averages: bool = True) -> Network:
     """A checkpoint in memory. averages: the moving averages of the weights where a run kept them."""
+    if prefix.endswith((".pth", ".pt", ".params", ".safetensors", ".npz")):
+        raise ValueError(
+            f"--ckpt_file {prefix} is another project's file; make a checkpoint of it with "
+            "convert_weights.py first."
+        )
+    prefix = find_checkpoints(prefix)[-1]
     spec = spec_of(prefix)
-    arrays = variable_arrays(prefix, list(variable_shapes(spec)), averages)
+    shapes = variable_shapes(spec)
+    arrays = variable_arrays(prefix, list(shapes), averages)
+    wrong = differences(shapes, {name: list(array.shape) for name, array in arrays.items()})
+    if wrong:
+        raise ValueError(f"{prefix} does not hold {describe(spec)} of its .json: {wrong}.")
     arrays = {name: np.asarray(array, np.float32) for name, array in arrays.items()}
-    try:
-        record = read_record(prefix)
-    except ValueError:
-        record = {}  # spec_of has recognised the variables
+    record = read_record(prefix) if os.path.exists(f"{prefix}.json") else {}
     return Network(prefix, spec, arrays, record, normalize and not spec.row.l2)
 
 
@@ -56,10 +65,13 @@ def digest(arrays: Dict[str, np.ndarray]) -> str:
     return sha.hexdigest()
 
 
-def build(network: Network, batch_size: int = 0) -> InferenceGraph:
-    """Makes the inference graph in the default graph. batch_size: 0 for a dynamic batch."""
+def build(
+    network: Network, batch_size: Optional[int] = None, dtype: tf.DType = tf.uint8
+) -> InferenceGraph:
+    """Makes the inference graph in the default graph. batch_size: None for a dynamic batch.
+    dtype: of the images, which are 0-255 in any type."""
     height, width = network.spec.image_size
-    images_NHWC = tf.placeholder(tf.uint8, [batch_size or None, height, width, 3], name="image")
+    images_NHWC = tf.placeholder(dtype, [batch_size, height, width, 3], name="image")
     features_ND = embeddings(images_NHWC, network.spec, training=False)
     pixels_NHWC = tf.get_collection(PIXELS)[-1]
     if network.normalize:

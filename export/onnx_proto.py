@@ -51,18 +51,18 @@ def model(
     """A ModelProto of one graph. weights: float32 or int64 arrays by name."""
     graph: Chunks = []
     for node in nodes:
-        graph += _message(1, _node(node))
-    graph += _text(2, "insightface_tf")
+        graph += message(1, _node(node))
+    graph += text(2, "insightface_tf")
     for name, array in weights.items():
-        graph += _message(5, _tensor(name, array))
+        graph += message(5, _tensor(name, array))
     for number, infos in ((11, inputs), (12, outputs)):
         for info in infos:
-            graph += _message(number, _value_info(info))
-    content = _integer(1, ir_version(opset)) + _text(2, "insightface-tf")
-    content += _message(7, graph)
-    content += _message(8, _text(1, "") + _integer(2, opset))
+            graph += message(number, _value_info(info))
+    content = integer(1, ir_version(opset)) + text(2, "insightface-tf")
+    content += message(7, graph)
+    content += message(8, text(1, "") + integer(2, opset))
     for key in sorted(metadata):
-        content += _message(14, _text(1, key) + _text(2, metadata[key]))
+        content += message(14, text(1, key) + text(2, metadata[key]))
     return content
 
 
@@ -74,27 +74,27 @@ def size(chunks: Chunks) -> int:
 def _node(node: Node) -> Chunks:
     content: Chunks = []
     for name in node.inputs:
-        content += _text(1, name)
+        content += text(1, name)
     for name in node.outputs:
-        content += _text(2, name)
-    content += _text(3, node.name) + _text(4, node.op)
+        content += text(2, name)
+    content += text(3, node.name) + text(4, node.op)
     for name in sorted(node.attributes):
-        content += _message(5, _attribute(name, node.attributes[name]))
+        content += message(5, _attribute(name, node.attributes[name]))
     return content
 
 
 def _attribute(name: str, value: Any) -> Chunks:
     """AttributeProto; its type is field 20."""
     if isinstance(value, float):
-        return _text(1, name) + [_key(2, FIXED32), struct.pack("<f", value)] + _integer(20, 1)
+        return text(1, name) + [_key(2, FIXED32), struct.pack("<f", value)] + integer(20, 1)
     if isinstance(value, int):
-        return _text(1, name) + _integer(3, value) + _integer(20, 2)
+        return text(1, name) + integer(3, value) + integer(20, 2)
     if isinstance(value, str):
-        return _text(1, name) + _text(4, value) + _integer(20, 3)
-    content = _text(1, name)
+        return text(1, name) + text(4, value) + integer(20, 3)
+    content = text(1, name)
     for item in value:
-        content += _integer(8, item)
-    return content + _integer(20, 7)
+        content += integer(8, item)
+    return content + integer(20, 7)
 
 
 def _tensor(name: str, array: np.ndarray) -> Chunks:
@@ -102,31 +102,31 @@ def _tensor(name: str, array: np.ndarray) -> Chunks:
     array = np.ascontiguousarray(array, array.dtype.newbyteorder("<"))
     content: Chunks = []
     for length in array.shape:
-        content += _integer(1, length)
-    content += _integer(2, DATA_TYPES[array.dtype.name]) + _text(8, name)
-    return content + _message(9, [memoryview(array.reshape(-1)).cast("B")])
+        content += integer(1, length)
+    content += integer(2, DATA_TYPES[array.dtype.name]) + text(8, name)
+    return content + message(9, [memoryview(array.reshape(-1)).cast("B")])
 
 
 def _value_info(info: TensorInfo) -> Chunks:
     shape: Chunks = []
     for length in info.shape:
         named = isinstance(length, str)
-        shape += _message(1, _text(2, str(length)) if named else _integer(1, int(length)))
-    tensor = _integer(1, DATA_TYPES[info.dtype]) + _message(2, shape)
-    return _text(1, info.name) + _message(2, _message(1, tensor))
+        shape += message(1, text(2, str(length)) if named else integer(1, int(length)))
+    tensor = integer(1, DATA_TYPES[info.dtype]) + message(2, shape)
+    return text(1, info.name) + message(2, message(1, tensor))
 
 
-def _message(number: int, content: Chunks) -> Chunks:
+def message(number: int, content: Chunks) -> Chunks:
     header: Chunks = [_key(number, BYTES) + varint(size(content))]
     return header + content
 
 
-def _text(number: int, text: str) -> Chunks:
+def text(number: int, text: str) -> Chunks:
     content: Chunks = [text.encode()]
-    return _message(number, content)
+    return message(number, content)
 
 
-def _integer(number: int, value: int) -> Chunks:
+def integer(number: int, value: int) -> Chunks:
     return [_key(number, VARINT) + varint(value)]
 
 

@@ -1,0 +1,272 @@
+"""One export: read the checkpoint, write the file, compare it, put it in place, describe it."""
+
+import shutil
+import time
+from typing import Dict, List, Optional, Tuple
+
+import numpy as np
+
+from checkpoint.model_metadata import KEY, ModelMetadata
+from evaluation.verification_set import evaluate_set
+from export import ascend, int8, mindspore_files, onnx_proto, proof, runtimes, tensorflow_files
+from export.config import ExportConfig, check
+from export.fold import optimize
+from export.inference_graph import Network, build, embed, read_network
+from export.manifest import Written, metadata_of, write_manifests
+from export.onnx_writer import OnnxForm, onnx_model
+from export.proof import Proof
+from export.staging import check_target, staged
+from export.translate import translate
+from runtime.tf1 import tf
+
+ACCURACY_BATCH = 32
+LOWEST_COSINE = {"fp16": 0.999, "int8": 0.9}  # of a quantized file's embeddings to the checkpoint's
+
+
+def export(config: ExportConfig) -> int:
+    """Writes what the flags describe; its exit code."""
+    begun = time.perf_counter()
+    check(config)
+    check_target(config.path, config.overwrite)
+    _check_format(config)
+    network = read_network(config.ckpt_file, config.normalize, config.ema)
+    metadata = metadata_of(network, config.form)
+    with staged(config.path) as path:
+        proofs, precision = WRITERS[config.format](config, network, metadata, path)
+    written = Written(config.path, config.format, precision, proofs)
+    write_manifests(written, network, metadata)
+    seconds = time.perf_counter() - begun
+    print(f"{config.path}: {config.format} {precision}, {_describe(network)}, {seconds:.1f} s.")
+    for one in proofs:
+        print(
+            f"{one.runtime}: {one.images} images, largest relative difference "
+            f"{one.largest_difference:.2g}, lowest cosine {one.lowest_cosine:.7f}."
+        )
+    if not proofs and config.format in ("onnx", "om"):
+        print("Not compared with the checkpoint: pip install onnxruntime.")
+    return 0
+
+
+def onnx_chunks(
+    network: Network, form: OnnxForm, metadata: ModelMetadata, fold: bool = True
+) -> onnx_proto.Chunks:
+    """The ONNX file of a network, in chunks."""
+    with tf.Graph().as_default():
+        graph = build(network)
+        exported = translate(graph.pixels_NHWC, graph.features_ND, network.arrays)
+    if fold:
+        optimize(exported)
+    return onnx_model(exported, network.spec, form, {KEY: metadata.to_json()})
+
+
+def write_onnx(path: str, chunks: onnx_proto.Chunks) -> None:
+    """The file; then onnx.checker, where the onnx package is installed."""
+    with open(path, "wb") as stream:
+        for chunk in chunks:
+            stream.write(chunk)
+    onnx = runtimes.optional("onnx")
+    if onnx is not None:
+        onnx.checker.check_model(path)
+
+
+def _check_format(config: ExportConfig) -> None:
+    """Refuses a format whose tools are missing, before the checkpoint is read."""
+    if config.format == "om":
+        ascend.check(config.soc_version, config.opset or 11, config.form)
+    if config.format == "mindir" and runtimes.optional("mindspore") is None:
+        raise ValueError(
+            "--file_format mindir needs MindSpore, in an environment of its own; pass ckpt_ms to "
+            "write its checkpoint without it."
+        )
+
+
+def _onnx(
+    config: ExportConfig, network: Network, metadata: ModelMetadata, path: str
+) -> Tuple[List[Proof], str]:
+    form = _onnx_form(config)
+    write_onnx(path, onnx_chunks(network, form, metadata, config.fold))
+    proofs = _prove(config, network, runtimes.open_onnx(path), config.batch_size)
+    proof.check(proofs, config.path)
+    if not config.int8:
+        return proofs, "fp32"
+    quantized = f"{path}.int8.onnx"
+    images_NHWC = _calibration_images(config, network)
+    batch = runtimes.input_of(images_NHWC, network.spec, config.form)
+    int8.quantize(path, quantized, batch, {KEY: metadata.to_json()})
+    proofs = _prove(config, network, runtimes.open_onnx(quantized), config.batch_size)
+    _check_cosine(proofs, config.path, "int8")
+    if config.accuracy_set:
+        _check_accuracy(config, network, path, quantized)
+    shutil.move(quantized, path)
+    return proofs, "int8"
+
+
+def _onnx_form(config: ExportConfig) -> OnnxForm:
+    batch = config.batch_size
+    if config.format == "om":
+        batch = batch or 1
+    return OnnxForm(
+        opset=config.opset or (int8.OPSET if config.int8 else 11),
+        input_form=config.form,
+        prelu=config.prelu,
+        batch_size=batch,
+        input_name=config.input_name,
+        output_name=config.output_name,
+    )
+
+
+def _om(
+    config: ExportConfig, network: Network, metadata: ModelMetadata, path: str
+) -> Tuple[List[Proof], str]:
+    """The static ONNX beside the target, then atc; without it the command line to run."""
+    form = _onnx_form(config)
+    onnx_path = config.path[: -len(".om")] + ".onnx"
+    check_target(onnx_path, config.overwrite)
+    with staged(onnx_path) as beside:
+        write_onnx(beside, onnx_chunks(network, form, metadata, config.fold))
+        proofs = _prove(config, network, runtimes.open_onnx(beside), form.batch_size)
+        proof.check(proofs, onnx_path)
+    words = ascend.command(
+        onnx_path,
+        config.path,
+        network.spec,
+        form.input_name,
+        int(form.batch_size or 1),
+        config.soc_version,
+    )
+    if shutil.which("atc") is None:
+        raise ValueError(
+            f"atc is not on the PATH, so only {onnx_path} was written; source CANN's set_env.sh "
+            f"where it is installed and run: {ascend.spelled(words)}"
+        )
+    words = [word if word[:9] != "--output=" else f"--output={path[:-3]}" for word in words]
+    ascend.compile_om(words, path)
+    return proofs, "fp16"
+
+
+def _pb(
+    config: ExportConfig, network: Network, metadata: ModelMetadata, path: str
+) -> Tuple[List[Proof], str]:
+    tensorflow_files.write_pb(path, network, config.batch_size)
+    return _proved(config, network, runtimes.open_pb(path)), "fp32"
+
+
+def _saved_model(
+    config: ExportConfig, network: Network, metadata: ModelMetadata, path: str
+) -> Tuple[List[Proof], str]:
+    tensorflow_files.write_saved_model(path, network, config.batch_size)
+    return _proved(config, network, runtimes.open_saved_model(path)), "fp32"
+
+
+def _tflite(
+    config: ExportConfig, network: Network, metadata: ModelMetadata, path: str
+) -> Tuple[List[Proof], str]:
+    precision = "int8" if config.int8 else "fp16" if config.fp16 else "fp32"
+    images_NHWC = _calibration_images(config, network) if config.int8 else None
+    tensorflow_files.write_tflite(path, network, config.batch_size, precision, images_NHWC)
+    fixed = config.batch_size or 1
+    proofs = _prove(config, network, runtimes.open_tflite(path), fixed)
+    if precision == "fp32":
+        proof.check(proofs, config.path)
+    else:
+        _check_cosine(proofs, config.path, precision)
+    return proofs, precision
+
+
+def _ckpt_ms(
+    config: ExportConfig, network: Network, metadata: ModelMetadata, path: str
+) -> Tuple[List[Proof], str]:
+    mindspore_files.write_checkpoint(path, network)
+    return [], "fp32"
+
+
+def _mindir(
+    config: ExportConfig, network: Network, metadata: ModelMetadata, path: str
+) -> Tuple[List[Proof], str]:
+    raise ValueError(
+        "--file_format mindir is not built yet; pass ckpt_ms and export with MindSpore's own script."
+    )
+
+
+def _proved(
+    config: ExportConfig, network: Network, opened: Dict[str, runtimes.Runtime]
+) -> List[Proof]:
+    proofs = _prove(config, network, opened, config.batch_size)
+    proof.check(proofs, config.path)
+    return proofs
+
+
+def _prove(
+    config: ExportConfig,
+    network: Network,
+    opened: Dict[str, runtimes.Runtime],
+    batch_size: Optional[int],
+) -> List[Proof]:
+    """The opened file against the checkpoint's graph."""
+    if not opened:
+        return []
+    images_NHWC = proof.proof_images(config.proof, network.spec, config.proof_images)
+    expected_ND = embed(network, images_NHWC)
+    return proof.compare(opened, images_NHWC, expected_ND, network.spec, config.form, batch_size)
+
+
+def _check_cosine(proofs: List[Proof], path: str, precision: str) -> None:
+    limit = LOWEST_COSINE[precision]
+    for one in proofs:
+        if not one.lowest_cosine >= limit:
+            raise ValueError(
+                f"{path} was not written: in {one.runtime} an {precision} embedding has a cosine of "
+                f"{one.lowest_cosine:.3f} to the checkpoint's (limit {limit:g}); calibrate on more "
+                "images of the kind that it will see."
+            )
+
+
+def _calibration_images(config: ExportConfig, network: Network) -> np.ndarray:
+    assert config.calibration is not None
+    return proof.read_images(
+        config.calibration, network.spec, int8.CALIBRATION_IMAGES, "--calibration"
+    )
+
+
+def _check_accuracy(config: ExportConfig, network: Network, fp32: str, quantized: str) -> None:
+    """Prints accuracy before and after quantization; refuses a larger drop than the flag allows."""
+    before, after = (_accuracy(config, network, path) for path in (fp32, quantized))
+    print(f"{config.accuracy_set}: accuracy {before:.4f} in fp32, {after:.4f} in int8.")
+    if before - after > config.largest_drop:
+        raise ValueError(
+            f"{config.path} was not written: int8 loses {before - after:.4f} of accuracy on "
+            f"{config.accuracy_set}, and --largest_drop is {config.largest_drop:g}."
+        )
+
+
+def _accuracy(config: ExportConfig, network: Network, path: str) -> float:
+    runtime = runtimes.open_onnx(path)["onnxruntime"]
+    size = config.batch_size or ACCURACY_BATCH
+
+    def embed_batch(images_NHWC: np.ndarray) -> Tuple[np.ndarray, np.ndarray]:
+        both = (images_NHWC, images_NHWC[:, :, ::-1])
+        plain, mirrored = (
+            runtime.run(runtimes.input_of(np.ascontiguousarray(x), network.spec, config.form))
+            for x in both
+        )
+        return plain, mirrored
+
+    assert config.accuracy_set is not None
+    image_size = tuple(network.spec.image_size)
+    return evaluate_set(embed_batch, config.accuracy_set, "set", image_size, size).flip.accuracy
+
+
+def _describe(network: Network) -> str:
+    spec = network.spec
+    return f"{spec.lineage} {spec.block} {spec.net_depth}, step {network.record.get('step', '?')}"
+
+
+WRITERS = {
+    "onnx": _onnx,
+    "om": _om,
+    "pb": _pb,
+    "savedmodel": _saved_model,
+    "tflite": _tflite,
+    "ckpt_ms": _ckpt_ms,
+    "mindir": _mindir,
+}
