@@ -10,7 +10,8 @@ import dataclasses
 import os
 from typing import Optional, Tuple
 
-from checkpoint.reader import save_arrays, spec_of, variable_arrays
+from checkpoint.reader import spec_of, variable_arrays
+from checkpoint.writer import save_arrays
 from nets.build import variable_shapes
 from nets.lineages import LINEAGES, NetSpec
 from nets.weights.files import check_writable, read_tensors, write_tensors

@@ -1,4 +1,4 @@
-"""Embeddings of image pairs -> accuracy, thresholds, TAR@FAR: the truth about accuracy, NumPy only.
+"""Verification metrics of image pairs: accuracy, thresholds, TAR@FAR. NumPy only.
 
 N images, P = N / 2 pairs (rows 2i and 2i + 1 are pair i), D embedding, T thresholds, F folds.
 The digits are InsightFace's: squared distance of unit embeddings, 400 thresholds from 0 to 4, the
@@ -10,49 +10,75 @@ import dataclasses
 import json
 import math
 import os
-from typing import Dict, Optional, Tuple
+from typing import Dict, List, NamedTuple, Optional, Sequence, Tuple
 
 import numpy as np
 
 from runtime.cli import run
+from runtime.files import atomic_write
 from runtime.flags import flag, parse_flags
 
 THRESHOLDS = np.arange(0, 4, 0.01)  # InsightFace's grid, for accuracy and the ROC
 FINE_THRESHOLDS = np.arange(0, 4, 0.001)  # and its grid for TAR@FAR
 FAR_TARGETS = (1e-1, 1e-2, 1e-3, 1e-4, 1e-5, 1e-6)
-ALWAYS_SHOWN = 1e-3  # every peer prints TAR@FAR=1e-3, also of sets that are too small for it
+ALWAYS_SHOWN = 1e-3  # every peer prints TAR@FAR=1e-3, also for sets that are too small for it
 RESAMPLES = 1000
-PAIRS_AT_ONCE = 512  # of 512 float64: 4 MB a step, whatever the number of pairs
+PAIRS_PER_BLOCK = 512  # with 512 float64 per embedding: 4 MB per block, for any number of pairs
 
 
 @dataclasses.dataclass(frozen=True)
 class Verification:
-    """What a set of pairs says of a net. Distances are squared, so cosine = 1 - distance / 2."""
+    """Metrics of a network on a set of pairs. Distances are squared: cosine = 1 - distance / 2."""
 
     accuracy: float  # mean over folds of accuracies
     accuracy_std: float
     accuracy_interval: Tuple[float, float]  # 95 %, bootstrap over folds
     accuracies: np.ndarray  # [F] of each held-out fold
-    best_thresholds: np.ndarray  # [F] the threshold each fold was judged with
+    best_thresholds: np.ndarray  # [F] the threshold applied to each fold
     threshold: float  # their mean
     cosine: float  # the same threshold as a cosine
     tpr: np.ndarray  # [T] mean over folds, at THRESHOLDS
     fpr: np.ndarray  # [T]
-    tar_at_far: Dict[float, float]
-    far_thresholds: Dict[float, float]  # the mean over folds of the threshold used for each target
+    tar_at_far: Dict[float, float]  # FAR target -> TAR on the held-out folds, mean over folds
+    tar_std: Dict[float, float]  # its standard deviation over folds: InsightFace's val_std
+    achieved_far: Dict[float, float]  # FAR on the held-out folds at the same thresholds, mean
+    far_thresholds: Dict[float, float]  # the threshold used for each target, mean over folds
     auc: float
     eer: float
-    genuine: int
-    impostor: int
+    genuine: int  # pairs of one identity
+    impostor: int  # pairs of two identities
 
 
-def evaluate(embeddings_ND, issame_P, folds=10, mirrored_ND=None, normalise=True):
+class FarRates(NamedTuple):
+    """Rates at the FAR targets, each keyed by target; see Verification."""
+
+    tar: Dict[float, float]  # mean over folds
+    tar_std: Dict[float, float]
+    achieved_far: Dict[float, float]
+    thresholds: Dict[float, float]
+
+
+class Roc(NamedTuple):
+    """A ROC curve, from the strictest threshold to the loosest: float64 arrays of one length."""
+
+    far: np.ndarray  # share of impostor pairs with at most this distance
+    tar: np.ndarray  # share of genuine pairs with at most this distance
+    distance: np.ndarray  # squared
+
+
+def evaluate(
+    embeddings_ND: np.ndarray,
+    issame_P: Sequence[bool],
+    folds: int = 10,
+    mirrored_ND: Optional[np.ndarray] = None,
+    normalise: bool = True,
+) -> Verification:
     """Verification of embeddings [N, D] under issame [P], N = 2 P.
 
     mirrored_ND: embeddings of the mirrored images, added before normalising ("Accuracy-Flip").
     normalise: divide each row by its length first, as InsightFace does before its `evaluate`.
     """
-    issame_P = checked_issame(issame_P, folds)
+    issame_P = check_issame(issame_P, folds)
     if len(embeddings_ND) != 2 * len(issame_P):
         raise ValueError(
             f"{len(embeddings_ND)} embeddings do not make {len(issame_P)} pairs; "
@@ -62,35 +88,37 @@ def evaluate(embeddings_ND, issame_P, folds=10, mirrored_ND=None, normalise=True
     return evaluate_distances(distances_P, issame_P, folds)
 
 
-def checked_issame(issame_P, folds):
-    """issame as bool [P], or the reason why no accuracy can be said of it."""
-    issame_P = np.asarray(issame_P)
-    if issame_P.ndim != 1 or not np.isin(issame_P, (0, 1)).all():
+def check_issame(issame_P: Sequence[bool], folds: int) -> np.ndarray:
+    """issame as bool [P]; a ValueError where no accuracy can be computed from it."""
+    given = np.asarray(issame_P)
+    if given.ndim != 1 or not np.isin(given, (0, 1)).all():
         raise ValueError(
-            f"issame has shape {list(issame_P.shape)} and type {issame_P.dtype}; "
+            f"issame has shape {list(given.shape)} and type {given.dtype}; "
             "pass one True or False for each pair."
         )
-    issame_P, pairs = issame_P.astype(bool), len(issame_P)
+    same_P, pairs = given.astype(bool), len(given)
     if pairs == 0:
         raise ValueError("there are 0 pairs; an accuracy needs at least one of each kind.")
-    if issame_P.all() or not issame_P.any():
-        kind = "the same person" if issame_P.all() else "different people"
+    if same_P.all() or not same_P.any():
+        kind = "the same person" if same_P.all() else "different people"
         raise ValueError(f"all {pairs} pairs are of {kind}; an accuracy needs both kinds.")
     if not 1 <= folds <= pairs:
         raise ValueError(f"{pairs} pairs do not make {folds} folds; pass folds from 1 to {pairs}.")
-    return issame_P
+    return same_P
 
 
-def pair_distances(embeddings_ND, mirrored_ND=None, normalise=True):
-    """Squared distance of rows 2i and 2i + 1: float64 [P], computed a few pairs at a time."""
+def pair_distances(
+    embeddings_ND: np.ndarray, mirrored_ND: Optional[np.ndarray] = None, normalise: bool = True
+) -> np.ndarray:
+    """Squared distance of rows 2i and 2i + 1: float64 [P], computed in blocks."""
     if mirrored_ND is not None and np.shape(mirrored_ND) != np.shape(embeddings_ND):
         raise ValueError(
             f"the mirrored embeddings have shape {list(np.shape(mirrored_ND))}, the plain ones "
             f"{list(np.shape(embeddings_ND))}; both must come from the same images."
         )
     distances_P = np.empty(len(embeddings_ND) // 2)
-    for start in range(0, len(distances_P), PAIRS_AT_ONCE):
-        rows = slice(2 * start, 2 * (start + PAIRS_AT_ONCE))
+    for start in range(0, len(distances_P), PAIRS_PER_BLOCK):
+        rows = slice(2 * start, 2 * (start + PAIRS_PER_BLOCK))
         part_ND = np.array(embeddings_ND[rows], np.float64)
         if mirrored_ND is not None:
             part_ND += mirrored_ND[rows]
@@ -98,14 +126,16 @@ def pair_distances(embeddings_ND, mirrored_ND=None, normalise=True):
             part_ND /= _lengths(part_ND)[:, np.newaxis]
         difference_PD = part_ND[0::2] - part_ND[1::2]
         np.square(difference_PD, out=difference_PD)
-        distances_P[start : start + PAIRS_AT_ONCE] = difference_PD.sum(axis=1)
+        distances_P[start : start + PAIRS_PER_BLOCK] = difference_PD.sum(axis=1)
     if not np.isfinite(distances_P).all():
         raise ValueError(_not_finite(embeddings_ND, mirrored_ND))
     return distances_P
 
 
-def evaluate_distances(distances_P, issame_P, folds=10):
-    """Verification of squared distances [P]; what `evaluate` does once embeddings are compared."""
+def evaluate_distances(
+    distances_P: np.ndarray, issame_P: np.ndarray, folds: int = 10
+) -> Verification:
+    """Verification of squared distances [P]: the part of `evaluate` after `pair_distances`."""
     fold_P = fold_of_pair(len(issame_P), folds)
     accepted_F2T = _accepted(distances_P, issame_P, fold_P, folds, THRESHOLDS)
     pairs_F2 = np.stack(
@@ -113,7 +143,7 @@ def evaluate_distances(distances_P, issame_P, folds=10):
     )
     accuracies, best = _fold_accuracies(accepted_F2T, pairs_F2)
     rates_F2T = accepted_F2T / np.maximum(pairs_F2, 1)[:, :, np.newaxis]
-    tar_at_far, far_thresholds = _tar_at_far(distances_P, issame_P, fold_P, pairs_F2)
+    at_far = _rates_at_far(distances_P, issame_P, fold_P, pairs_F2)
     auc, eer = auc_and_eer(distances_P, issame_P)
     threshold = float(np.mean(THRESHOLDS[best]))
     return Verification(
@@ -126,8 +156,10 @@ def evaluate_distances(distances_P, issame_P, folds=10):
         cosine=1.0 - threshold / 2.0,
         tpr=np.mean(rates_F2T[:, 1], axis=0),
         fpr=np.mean(rates_F2T[:, 0], axis=0),
-        tar_at_far=tar_at_far,
-        far_thresholds=far_thresholds,
+        tar_at_far=at_far.tar,
+        tar_std=at_far.tar_std,
+        achieved_far=at_far.achieved_far,
+        far_thresholds=at_far.thresholds,
         auc=auc,
         eer=eer,
         genuine=int(pairs_F2[:, 1].sum()),
@@ -135,7 +167,7 @@ def evaluate_distances(distances_P, issame_P, folds=10):
     )
 
 
-def fold_of_pair(pairs, folds):
+def fold_of_pair(pairs: int, folds: int) -> np.ndarray:
     """int [P] in [0, F): contiguous folds, the first `pairs % folds` one longer (as unshuffled
     KFold)."""
     sizes = np.full(folds, pairs // folds)
@@ -143,17 +175,17 @@ def fold_of_pair(pairs, folds):
     return np.repeat(np.arange(folds), sizes)
 
 
-def bootstrap_interval(values, share=0.95):
-    """(low, high) of the mean of `values`, resampled with replacement; the same at every call."""
-    values = np.asarray(values)
-    picks = np.random.RandomState(0).randint(len(values), size=(RESAMPLES, len(values)))
-    low, high = np.percentile(values[picks].mean(axis=1), [50 - 50 * share, 50 + 50 * share])
+def bootstrap_interval(values: Sequence[float], share: float = 0.95) -> Tuple[float, float]:
+    """(low, high) of the mean of `values`, resampled with replacement; deterministic."""
+    sample = np.asarray(values)
+    picks = np.random.RandomState(0).randint(len(sample), size=(RESAMPLES, len(sample)))
+    low, high = np.percentile(sample[picks].mean(axis=1), [50 - 50 * share, 50 + 50 * share])
     return float(low), float(high)
 
 
-def roc_curve(distances_P, issame_P):
-    """(FAR, TAR, distance) at every distance where one changes, from the strictest threshold on;
-    a pair is accepted when its distance is at most the threshold."""
+def roc_curve(distances_P: np.ndarray, issame_P: np.ndarray) -> Roc:
+    """FAR and TAR at every distance where one of them changes; a pair is accepted when its distance
+    is at most the threshold. The curve starts at (0, 0, 0)."""
     order = np.argsort(distances_P, kind="stable")
     distances_P, issame_P = distances_P[order], issame_P[order]
     last_of_tie = np.append(np.diff(distances_P) > 0, True)
@@ -161,10 +193,10 @@ def roc_curve(distances_P, issame_P):
     far = np.cumsum(~issame_P)[last_of_tie] / max((~issame_P).sum(), 1)
     start = [[0.0], [0.0], [0.0]]
     curve = [far, tar, distances_P[last_of_tie]]
-    return tuple(np.concatenate(pair) for pair in zip(start, curve))
+    return Roc(*(np.concatenate(pair) for pair in zip(start, curve)))
 
 
-def auc_and_eer(distances_P, issame_P):
+def auc_and_eer(distances_P: np.ndarray, issame_P: np.ndarray) -> Tuple[float, float]:
     """(area under the ROC, ties counted half; error rate where FAR = 1 - TAR, between points
     linear)."""
     far, tar, _ = roc_curve(distances_P, issame_P)
@@ -192,8 +224,8 @@ def _not_finite(embeddings_ND, mirrored_ND):
         return "embeddings are so large that their squares overflow; train with a lower --lr."
     named = ", ".join(map(str, rows[:5])) + (", ..." if len(rows) > 5 else "")
     return (
-        f"{len(rows)} of {len(bad_N)} embeddings hold NaN or infinity (rows {named}): the net has "
-        "diverged or an image is broken; go back to an earlier checkpoint and lower the rate."
+        f"{len(rows)} of {len(bad_N)} embeddings hold NaN or infinity (rows {named}): the network "
+        "has diverged or an image is broken; use an earlier checkpoint and a lower learning rate."
     )
 
 
@@ -214,32 +246,44 @@ def _fold_accuracies(accepted_F2T, pairs_F2):
 
 
 def _of_other_folds(counts):
-    """Sum over the other folds, first axis; a single fold is judged by itself."""
+    """Sum over the other folds, first axis; with a single fold, that fold itself."""
     return counts.sum(axis=0) - counts if len(counts) > 1 else counts
 
 
-def _tar_at_far(distances_P, issame_P, fold_P, pairs_F2):
-    """({target: TAR}, {target: threshold}), means over folds. A fold's threshold is where the
-    other folds' FAR curve reaches the target; folds without genuine pairs do not count."""
+def _rates_at_far(distances_P, issame_P, fold_P, pairs_F2) -> FarRates:
+    """A fold's threshold is where the other folds' FAR curve reaches the target. Means are over the
+    folds that have a genuine pair (TAR) or an impostor pair (achieved FAR)."""
     folds = len(pairs_F2)
     false_FT = _accepted(distances_P, issame_P, fold_P, folds, FINE_THRESHOLDS)[:, 0]
     far_FT = _of_other_folds(false_FT) / np.maximum(_of_other_folds(pairs_F2[:, :1]), 1)
-    genuine = [np.sort(distances_P[issame_P & (fold_P == fold)]) for fold in range(folds)]
-    tar_at_far, thresholds = {}, {}
+    sorted_2F = [
+        [np.sort(distances_P[(issame_P == kind) & (fold_P == fold)]) for fold in range(folds)]
+        for kind in (False, True)
+    ]
+    found = FarRates({}, {}, {}, {})
     for target in FAR_TARGETS:
         if target * pairs_F2[:, 0].sum() < 1 and target != ALWAYS_SHOWN:
             continue  # fewer impostor pairs than one false accept needs
         limits = [threshold_at_far(far_T, target) for far_T in far_FT]
-        tars = [
-            np.searchsorted(fold, limit) / len(fold)
-            for fold, limit in zip(genuine, limits)
-            if len(fold)
-        ]
-        tar_at_far[target], thresholds[target] = float(np.mean(tars)), float(np.mean(limits))
-    return tar_at_far, thresholds
+        fars, tars = (_shares_below(sorted_F, limits) for sorted_F in sorted_2F)
+        found.tar[target], found.tar_std[target] = float(np.mean(tars)), float(np.std(tars))
+        found.achieved_far[target] = float(np.mean(fars))
+        found.thresholds[target] = float(np.mean(limits))
+    return found
 
 
-def threshold_at_far(far_T, target, thresholds=FINE_THRESHOLDS):
+def _shares_below(sorted_F: Sequence[np.ndarray], limits: Sequence[float]) -> List[float]:
+    """Of each fold that is not empty, the share of its sorted distances below the fold's limit."""
+    return [
+        np.searchsorted(fold, limit) / len(fold)
+        for fold, limit in zip(sorted_F, limits)
+        if len(fold)
+    ]
+
+
+def threshold_at_far(
+    far_T: np.ndarray, target: float, thresholds: np.ndarray = FINE_THRESHOLDS
+) -> float:
     """The threshold where a rising FAR curve reaches `target`: from the last point not above it,
     linear to the next, as SciPy <= 1.9's interp1d(kind="slinear"); 0 where no point reaches it."""
     left = int(np.searchsorted(far_T, target, side="right")) - 1
@@ -257,15 +301,19 @@ def threshold_at_far(far_T, target, thresholds=FINE_THRESHOLDS):
 
 @dataclasses.dataclass(frozen=True)
 class VerificationConfig:
-    embeddings: str = flag(dataclasses.MISSING, ".npy of [N, D] numbers; rows 2i, 2i+1 are pair i")
+    embeddings: str = flag(
+        dataclasses.MISSING, ".npy of [N, D] embeddings; rows 2i and 2i+1 are pair i"
+    )
     issame: str = flag(dataclasses.MISSING, ".npy of [N / 2] booleans")
-    mirrored: Optional[str] = flag(None, ".npy of the mirrored images' embeddings, added")
-    folds: int = flag(10, "contiguous folds; the threshold is chosen on the others", low=1)
-    json: Optional[str] = flag(None, "file for the numbers as JSON")
-    plot: Optional[str] = flag(None, "image file for the ROC")
+    mirrored: Optional[str] = flag(
+        None, ".npy of the mirrored images' embeddings, added before normalisation"
+    )
+    folds: int = flag(10, "contiguous folds; the threshold is chosen on the other folds", low=1)
+    json: Optional[str] = flag(None, "JSON file to write the metrics to")
+    plot: Optional[str] = flag(None, "image file to write the ROC curve to")
 
 
-def main(argv=None):
+def main(argv: Optional[List[str]] = None) -> None:
     config = parse_flags(VerificationConfig, argv, description=__doc__.splitlines()[0])
     embeddings_ND, issame_P = read_array(config.embeddings, 2), read_array(config.issame, 1)
     mirrored_ND = read_array(config.mirrored, 2) if config.mirrored else None
@@ -278,21 +326,24 @@ def main(argv=None):
         plot_roc({os.path.basename(config.embeddings): curve[:2]}, config.plot)
 
 
-def read_array(path, ndim):
+def read_array(path: str, ndim: int) -> np.ndarray:
     """An .npy file's array with `ndim` axes; nothing in it is unpickled."""
     try:
         array = np.load(path, allow_pickle=False)
     except (ValueError, EOFError):
-        raise ValueError(f"{path} is not an .npy file of plain numbers.") from None
+        raise ValueError(f"{path} is not an .npy file of numbers.") from None
     if not isinstance(array, np.ndarray) or array.ndim != ndim:
         raise ValueError(f"{path} holds {np.shape(array)}; an array with {ndim} axes is needed.")
     return array
 
 
-def summary(result):
-    """Verification -> the lines a person reads."""
+def summary(result: Verification) -> str:
+    """Verification -> the lines that the script prints."""
     low, high = result.accuracy_interval
-    tars = "  ".join(f"{far:g}: {tar:.5f}" for far, tar in result.tar_at_far.items())
+    tars = "  ".join(
+        f"{far:g}: {tar:.5f} +- {result.tar_std[far]:.5f} (achieved {result.achieved_far[far]:.5f})"
+        for far, tar in result.tar_at_far.items()
+    )
     return (
         f"pairs      {result.genuine} genuine, {result.impostor} impostor\n"
         f"accuracy   {result.accuracy:.5f} +- {result.accuracy_std:.5f}  "
@@ -303,21 +354,21 @@ def summary(result):
     )
 
 
-def write_json(path, result):
-    """The numbers of a Verification, arrays as lists."""
+def write_json(path: str, result: Verification) -> None:
+    """The fields of a Verification as JSON, arrays as lists."""
     plain = {
         name: value.tolist() if isinstance(value, np.ndarray) else value
         for name, value in dataclasses.asdict(result).items()
     }
-    for name in ("tar_at_far", "far_thresholds"):
+    for name in ("tar_at_far", "tar_std", "achieved_far", "far_thresholds"):
         plain[name] = {f"{far:g}": value for far, value in plain[name].items()}
-    with open(path, "w", encoding="utf-8") as stream:
+    with atomic_write(path) as stream:
         json.dump(plain, stream, indent=2)
 
 
-def plot_roc(curves, path):
+def plot_roc(curves: Dict[str, Tuple[np.ndarray, np.ndarray]], path: str) -> None:
     """{name: (FAR, TAR)} -> an image file, FAR on a log axis."""
-    from matplotlib.figure import Figure  # only for --plot: the numbers need NumPy alone
+    from matplotlib.figure import Figure  # only for --plot: the metrics need NumPy alone
 
     axes = Figure(figsize=(6, 5)).add_subplot()
     lowest = min(far[far > 0].min() for far, _ in curves.values())

@@ -182,18 +182,16 @@ def _ours(config):
 
 def _tower(config, ranks, rank, embeddings_ND, labels_N):
     """(what a step shows, the op that moves the centres) of one rank."""
-    from losses.class_centres import Parts, class_centres_loss
+    from losses.class_centres import HeadConfig, HeadInputs, HeadParts, class_centres_loss
     from runtime.distributed.collectives import Collectives
     from runtime.tf1 import tf
     from training.graph.optimizer import apply_gradients
 
     collectives = Collectives(rank, ranks.size)
     head = class_centres_loss(
-        embeddings_ND,
-        labels_N,
-        config.identities[0],
-        sample_rate=config.sample_rate[0],
-        parts=Parts(collectives.maximum, collectives.sum, rank, ranks.size),
+        HeadInputs(embeddings_ND, labels_N),
+        HeadConfig(config.identities[0], sample_rate=config.sample_rate[0]),
+        HeadParts(collectives.maximum, collectives.sum, rank, ranks.size),
     )
     slope_ND, gradient = tf.gradients(head.loss, [embeddings_ND, head.centres])
     move = apply_gradients([(gradient, head.centres)], RATE, momentum=MOMENTUM, weight_decay=DECAY)

@@ -1,145 +1,248 @@
-"""Weights through time: whole checkpoints or none, the newest that is whole, and how many are kept.
+"""Writes checkpoints: complete or not at all, durable, and only as many as are kept.
 
-A checkpoint is written into a directory of its own, then renamed file by file, its record last. The
-record holds the size and CRC-32 of each file: what has no record, or does not match it, is torn.
+A checkpoint is written into a directory of its own, then renamed file by file, its record last.
 """
 
 import errno
 import logging
 import math
 import os
-import re
 import shutil
-import zlib
+import time
+from typing import Any, Dict, List, Mapping, Optional, Pattern, Sequence, Tuple
 
 import numpy as np
 
-from checkpoint.reader import read_record, write_record
-from runtime.distributed.ranks import SINGLE
+from checkpoint.format import (
+    BEST_PREFIX,
+    BEST_RECORD,
+    PREFIX,
+    RECORD,
+    WRITING,
+    check_path,
+    clear_unfinished,
+    newest_whole,
+    remove_checkpoint,
+    size_and_crc,
+    steps_in,
+    write_record,
+)
+from checkpoint.reader import restore_op, run_restore
+from runtime.distributed.ranks import SINGLE, Ranks
+from runtime.files import first_line, sync_directory, sync_file
+from runtime.session import session_config
 from runtime.tf1 import for_npu, tf
-from runtime.variables import is_sliced, plain_name, stored, variable_bytes
+from runtime.variables import is_sliced, plain_name, stored
 
-PREFIX = "InsightFace_iter_{}.ckpt"
-BEST_PREFIX = "InsightFace_iter_best_{}.ckpt"
-SAVE_BLOCK = 256 << 20  # bytes of a large variable that are read at a time, to be written
-_RECORD = re.compile(r"^InsightFace_iter_(\d+)\.ckpt\.json$")
-_PART = re.compile(r"\.part-\d+-\d+\.")  # of what one process wrote, before it is merged
-_BEST_RECORD = re.compile(r"^InsightFace_iter_best_(\d+)\.ckpt\.json$")
+__all__ = [  # the last three from checkpoint.format
+    "CheckpointWriter",
+    "merge_op",
+    "save_arrays",
+    "save_op",
+    "clear_unfinished",
+    "newest_whole",
+    "steps_in",
+]
+
+SAVE_BLOCK = 256 << 20  # bytes of a large variable that are read and written together
+ATTEMPTS = 2  # a network file system often recovers; a full disk may have lost an old checkpoint
+PAUSE_SECONDS = 1.0  # before the second attempt
+FULL = (errno.ENOSPC, errno.EDQUOT)
+
+Rows = Optional[Tuple[int, int]]  # (first, one past the last) of a variable; None: all
+Block = List[Tuple[tf.Variable, Rows]]  # what is written into one file
+WRITE_ERRORS = (OSError, tf.errors.OpError)
 
 
 class CheckpointWriter:
-    """Writes the checkpoints of one run. record: what every one of them says of the run.
-    agreement: of the processes that write it together, where there are several."""
+    """Writes the checkpoints of one run.
 
-    def __init__(self, directory, record, keep, ranks=SINGLE, agreement=None):
+    saved_step: of the last one that `save` wrote. failure: why the last `save` wrote none, or "";
+    a run that ends with a failure has lost the steps since saved_step."""
+
+    def __init__(
+        self,
+        directory: str,
+        record: Mapping[str, Any],
+        keep: int,
+        ranks: Ranks = SINGLE,
+        agreement: Any = None,
+    ) -> None:
+        """record: what the record of every checkpoint holds. agreement: of the processes that write
+        one checkpoint together (runtime.distributed.collectives.Agreement)."""
+        check_path(directory)
         self.directory, self.record, self.keep = directory, record, keep
         self.ranks, self.agreement = ranks, agreement
+        self.saved_step: Optional[int] = None
+        self.failure = ""
+        self._written = 0  # attempts, the same number in every process
         self._prefix = tf.placeholder_with_default("", [], "prefix")
-        names = [plain_name(v.op.name) == v.op.name for v in tf.global_variables()]
-        kept = [v for v, own in zip(tf.global_variables(), names) if own or is_sliced(v)]
-        self._restore = _restore_op(self._prefix, kept)
+        kept = [v for v in tf.global_variables() if _is_kept(v)]
+        self.bytes = sum({stored(v).name: _full_bytes(v) for v in kept}.values())
+        self._restore = restore_op(self._prefix, [(stored(v).name, v) for v in kept])
         ours = [v for v in kept if ranks.leads or is_sliced(v)]
         self._save = save_op(self._prefix, f".part-{ranks.host}", ours, ranks.size)
         self._merge = merge_op(self._prefix, kept, ranks)
 
-    def restore(self, session, prefix):
-        """Takes a checkpoint in: what is whole, and of each slice what is this process's."""
-        session.run(self._restore, {self._prefix: prefix})
+    def restore(self, session: tf.Session, prefix: str) -> None:
+        """Fills all variables of the run, and of each slice what belongs to this process."""
+        run_restore(session, self._restore, self._prefix, prefix)
 
-    def save(self, session, step, **facts):
+    def save(self, session: tf.Session, step: int, **facts: Any) -> Optional[str]:
         """Writes the checkpoint of `step`; facts (images_seen, best, ...) go into its record.
-        Returns its prefix, or None where it could not be written: that is said, and training goes
-        on, since the next may fit."""
-        prefix = self._try(session, PREFIX.format(step), dict(self.record, step=step, **facts))
-        if prefix is None or not self.ranks.leads:
-            return prefix
-        tf.train.update_checkpoint_state(self.directory, prefix)
-        for old in steps_in(self.directory)[: -self.keep]:
-            _remove(os.path.join(self.directory, PREFIX.format(old)))
-        return prefix
-
-    def save_best(self, session, step, **facts):
-        """Writes the best checkpoint so far, and only then removes the one that it beats."""
-        prefix = self._try(session, BEST_PREFIX.format(step), dict(self.record, step=step, **facts))
-        if prefix is None or not self.ranks.leads:
-            return prefix
-        for old in steps_in(self.directory, _BEST_RECORD):
-            if old != step:
-                _remove(os.path.join(self.directory, BEST_PREFIX.format(old)))
-        return prefix
-
-    def _try(self, session, name, record):
-        try:
-            return self._write(session, name, record)
-        except (OSError, tf.errors.OpError) as error:
-            why = getattr(error, "strerror", None) or str(error).splitlines()[0]
-            logging.warning(
-                "%s could not be written to %s (%s); training goes on: make room there.",
-                name,
-                self.directory,
-                why,
-            )
+        Returns its prefix, or None where it could not be written: that is logged, and kept in
+        `failure`."""
+        record = dict(self.record, step=step, **facts)
+        prefix = self._attempt(session, PREFIX.format(step), record)
+        if prefix is None:
             return None
-
-    def _write(self, session, name, record):
-        beside = os.path.join(self.directory, f".writing-{name}")
-        self._write_parts(session, os.path.join(beside, name))
-        prefix = os.path.join(self.directory, name)
-        if not self.ranks.leads:
-            return prefix
-        try:
-            session.run(self._merge, {self._prefix: os.path.join(beside, name)})
-            ours = [file for file in sorted(os.listdir(beside)) if not _PART.search(file)]
-            record["files"] = {file: _size_and_crc(os.path.join(beside, file)) for file in ours}
-            _remove(prefix)  # the record goes first: a half-replaced checkpoint is never whole
-            for file in ours:
-                os.replace(os.path.join(beside, file), os.path.join(self.directory, file))
-            write_record(prefix, record)
-        finally:
-            shutil.rmtree(beside, ignore_errors=True)
+        self.saved_step = step
+        if self.ranks.leads:
+            self._tidy(prefix)
         return prefix
 
-    def _write_parts(self, session, prefix):
-        """Each process its part. Where one of them cannot, none goes on with this checkpoint."""
-        fault = None
+    def save_best(self, session: tf.Session, step: int, **facts: Any) -> Optional[str]:
+        """Writes the best checkpoint so far, and then removes the previous best."""
+        record, failure = dict(self.record, step=step, **facts), self.failure
+        prefix = self._attempt(session, BEST_PREFIX.format(step), record)
+        self.failure = failure  # the run's last state is not in the best checkpoint
+        if prefix is not None and self.ranks.leads:
+            for old in _other_steps(self.directory, BEST_RECORD, step):
+                remove_checkpoint(os.path.join(self.directory, BEST_PREFIX.format(old)))
+        return prefix
+
+    def _attempt(self, session: tf.Session, name: str, record: Dict[str, Any]) -> Optional[str]:
+        """The prefix, or None after ATTEMPTS. Every process makes the same number of attempts."""
+        for attempt in range(1, ATTEMPTS + 1):
+            try:
+                prefix = self._write(session, name, record)
+            except WRITE_ERRORS as error:
+                self.failure = _cause(error)
+                last = attempt == ATTEMPTS
+                logging.warning(
+                    "%s could not be written to %s: %s (%s). %s",
+                    name,
+                    self.directory,
+                    self.failure,
+                    self._room(),
+                    "Training continues; free some space there." if last else "Trying again.",
+                )
+                if not last:
+                    self._make_room(name, error)
+                    time.sleep(PAUSE_SECONDS)
+            else:
+                self.failure = ""
+                return prefix
+        return None
+
+    def _tidy(self, prefix: str) -> None:
+        """Points other programs to the checkpoint, and removes the oldest ones."""
         try:
-            os.makedirs(os.path.dirname(prefix), exist_ok=True)
-            session.run(self._save, {self._prefix: prefix})
-        except (OSError, tf.errors.OpError) as error:
+            tf.train.update_checkpoint_state(self.directory, prefix)
+            self._remove_oldest(self.keep)
+        except WRITE_ERRORS as error:  # the checkpoint itself is complete
+            logging.warning("%s could not be tidied: %s", self.directory, first_line(error))
+
+    def _room(self) -> str:
+        needed = f"{_megabytes(self.bytes)} needed"
+        try:
+            return f"{needed}, {_megabytes(shutil.disk_usage(self.directory).free)} free"
+        except OSError:
+            return needed
+
+    def _make_room(self, name: str, error: BaseException) -> None:
+        """On a full disk, removes the oldest checkpoint if this one would replace it anyway."""
+        replaces = RECORD.match(f"{name}.json") and self.keep > 1
+        if self.ranks.leads and replaces and _is_full(error):
+            self._remove_oldest(self.keep - 1)
+
+    def _remove_oldest(self, keep: int) -> None:
+        for old in steps_in(self.directory)[:-keep]:
+            remove_checkpoint(os.path.join(self.directory, PREFIX.format(old)))
+
+    def _write(self, session: tf.Session, name: str, record: Dict[str, Any]) -> str:
+        """Each process writes its part, the first merges them. All raise where one of them fails.
+        Each attempt has a directory of its own, which no process can remove from under another."""
+        self._written += 1
+        beside = os.path.join(self.directory, f"{WRITING}{self._written}-{name}")
+        try:
+            self._together(session, lambda: self._write_part(session, os.path.join(beside, name)))
+            self._together(session, lambda: self._merge_parts(session, beside, name, record))
+        finally:
+            if self.ranks.leads:
+                shutil.rmtree(beside, ignore_errors=True)
+        return os.path.join(self.directory, name)
+
+    def _write_part(self, session: tf.Session, prefix: str) -> None:
+        os.makedirs(os.path.dirname(prefix), exist_ok=True)
+        session.run(self._save, {self._prefix: prefix})
+
+    def _merge_parts(
+        self, session: tf.Session, beside: str, name: str, record: Dict[str, Any]
+    ) -> None:
+        if self.ranks.leads:
+            session.run(self._merge, {self._prefix: os.path.join(beside, name)})
+            _publish(beside, self.directory, name, record)
+
+    def _together(self, session: tf.Session, act: Any) -> None:
+        """Runs `act`, and raises in every process where one of them could not."""
+        fault: Optional[BaseException] = None
+        try:
+            act()
+        except WRITE_ERRORS as error:
             fault = error
-        written = fault is None
-        if self.agreement and not self.agreement.all_say(session, written):
+        if self.agreement and not self.agreement.all_say(session, fault is None):
             fault = fault or OSError(errno.EIO, "another host could not write its part")
         if fault is not None:
-            shutil.rmtree(os.path.dirname(prefix), ignore_errors=True)
             raise fault
 
 
-def save_op(prefix, part, variables, size):
-    """Writes `variables` to files of prefix + part + "-0", "-1", ...; one part after the other,
+def save_arrays(prefix: str, arrays: Mapping[str, np.ndarray], record: Mapping[str, Any]) -> None:
+    """Writes a checkpoint of {variable's name: array} and its record."""
+    check_path(prefix)
+    directory, name = os.path.split(prefix)
+    directory = directory or "."
+    beside = os.path.join(directory, f"{WRITING}{name}")
+    try:
+        os.makedirs(beside, exist_ok=True)
+        with tf.Graph().as_default(), tf.Session(config=session_config("cpu")) as session:
+            tensors = [tf.placeholder(array.dtype, array.shape) for array in arrays.values()]
+            save = _save_v2(os.path.join(beside, name), list(arrays), [""] * len(arrays), tensors)
+            session.run(save, dict(zip(tensors, arrays.values())))
+        _publish(beside, directory, name, dict(record))
+    except tf.errors.OpError as error:
+        raise ValueError(f"{prefix} cannot be written: {first_line(error)}.") from None
+    finally:
+        shutil.rmtree(beside, ignore_errors=True)
+
+
+def save_op(
+    prefix: tf.Tensor, part: str, variables: Sequence[tf.Variable], size: int
+) -> tf.Operation:
+    """Writes `variables` to files of prefix + part + "-0", "-1", ...; one block after the other,
     since a block of a large variable is a copy of its rows. size: of all ranks."""
     written = None
-    for number, kept in enumerate(_parts(variables, size)):
+    for number, block in enumerate(_blocks(variables, size)):
         with tf.control_dependencies([written] if number else []):
-            tensors = [_rows(variable, rows) for variable, rows in kept]
-        names = [stored(variable, rows) for variable, rows in kept]
+            tensors = [_rows(variable, rows) for variable, rows in block]
+        saved = [stored(variable, rows) for variable, rows in block]
         with tf.device("/cpu:0"):
-            written = tf.raw_ops.SaveV2(
-                prefix=tf.strings.join([prefix, f"{part}-{number}"]),
-                tensor_names=[one.name for one in names],
-                shape_and_slices=[one.slice_spec for one in names],
-                tensors=tensors,
+            written = _save_v2(
+                tf.strings.join([prefix, f"{part}-{number}"]),
+                [variable.name for variable in saved],
+                [variable.slice_spec for variable in saved],
+                tensors,
             )
     return written
 
 
-def merge_op(prefix, variables, ranks):
-    """Makes one checkpoint of what the hosts have written: the first host all that is kept, each of
-    the others its slices, in as many parts as the first has of its own."""
+def merge_op(prefix: tf.Tensor, variables: Sequence[tf.Variable], ranks: Ranks) -> tf.Operation:
+    """Merges what the hosts have written into one checkpoint: the first host wrote all that is
+    kept, each of the others its slices, in as many blocks as the first wrote of its own."""
     sliced = [variable for variable in variables if is_sliced(variable)]
-    counts = [len(_parts(variables, ranks.size))]
-    counts += [len(_parts(sliced, ranks.size))] * (ranks.host_count - 1)
-    parts = [f".part-{host}-{part}" for host, n in enumerate(counts) for part in range(n)]
+    counts = [len(_blocks(variables, ranks.size))]
+    counts += [len(_blocks(sliced, ranks.size))] * (ranks.host_count - 1)
+    parts = [f".part-{host}-{block}" for host, n in enumerate(counts) for block in range(n)]
     return tf.raw_ops.MergeV2Checkpoints(
         checkpoint_prefixes=[tf.strings.join([prefix, part]) for part in parts],
         destination_prefix=prefix,
@@ -147,99 +250,80 @@ def merge_op(prefix, variables, ranks):
     )
 
 
-def _parts(variables, size):
-    """[[(variable, (first row, one past the last), or None for all)]]: what is written together. As
-    many parts for each of `size` slices of one variable."""
-    together, blocks = [], []
+def _publish(beside: str, directory: str, name: str, record: Dict[str, Any]) -> None:
+    """Renames the files of a complete checkpoint into its directory; the record follows them. They
+    are synchronised before, so that a power failure leaves no record without its files."""
+    files = [file for file in sorted(os.listdir(beside)) if _is_file_of(name, file)]
+    record["files"] = {file: size_and_crc(os.path.join(beside, file)) for file in files}
+    for file in files:
+        sync_file(os.path.join(beside, file))
+    prefix = os.path.join(directory, name)
+    remove_checkpoint(prefix)  # its record first: a checkpoint that is half replaced has none
+    for file in files:
+        os.replace(os.path.join(beside, file), os.path.join(directory, file))
+    sync_directory(directory)
+    write_record(prefix, record)
+
+
+def _is_file_of(name: str, file: str) -> bool:
+    """Whether a file belongs to the merged checkpoint, not to a part: NAME.part-0-0.index."""
+    return file.startswith((f"{name}.index", f"{name}.data-"))
+
+
+def _save_v2(
+    prefix: Any, names: List[str], slice_specs: List[str], tensors: List[tf.Tensor]
+) -> tf.Operation:
+    return tf.raw_ops.SaveV2(
+        prefix=prefix, tensor_names=names, shape_and_slices=slice_specs, tensors=tensors
+    )
+
+
+def _is_kept(variable: tf.Variable) -> bool:
+    """A copy of another rank's variable is not written; a slice is."""
+    return plain_name(variable.op.name) == variable.op.name or is_sliced(variable)
+
+
+def _full_bytes(variable: tf.Variable) -> int:
+    return int(np.prod(stored(variable).full_shape, dtype=np.int64)) * variable.dtype.size
+
+
+def _blocks(variables: Sequence[tf.Variable], size: int) -> List[Block]:
+    """What is written together: as many blocks for each of `size` slices of one variable."""
+    together: Block = []
+    blocks: List[Block] = []
     for variable in variables:
-        whole = int(np.prod(stored(variable).full_shape, dtype=np.int64)) * variable.dtype.size
-        count = math.ceil(whole / (size if is_sliced(variable) else 1) / SAVE_BLOCK)
-        if count < 2 or for_npu():  # where a gather is a program of its own
+        share = _full_bytes(variable) / (size if is_sliced(variable) else 1)
+        count = math.ceil(share / SAVE_BLOCK)
+        if count < 2 or for_npu():  # on an NPU a gather is compiled as a program of its own
             together.append((variable, None))
             continue
         rows = variable.shape.as_list()[0]
         ends = [rows * number // count for number in range(count + 1)]
         blocks += [[(variable, span)] for span in zip(ends, ends[1:])]
-    return [together] * bool(together) + blocks
+    return ([together] if together else []) + blocks
 
 
-def _rows(variable, rows):
+def _rows(variable: tf.Variable, rows: Rows) -> tf.Tensor:
     if rows is None:
         return variable.value()
     with tf.device(variable.device):
         return tf.gather(variable, tf.range(*rows))
 
 
-def _restore_op(prefix, variables):
-    """Large variables one after the other: each is in memory twice until it is taken over."""
-    assigned, large = [], []
-    for variable in variables:
-        kept = stored(variable)
-        with tf.device("/cpu:0"), tf.control_dependencies(large[-1:]):
-            (value,) = tf.raw_ops.RestoreV2(
-                prefix=prefix,
-                tensor_names=[kept.name],
-                shape_and_slices=[kept.slice_spec],
-                dtypes=[variable.dtype.base_dtype],
-            )
-        with tf.device(variable.device):
-            assigned.append(tf.assign(variable, tf.reshape(value, variable.shape)))
-        if variable_bytes(variable) > SAVE_BLOCK:
-            large.append(assigned[-1])
-    return tf.group(*assigned)
+def _other_steps(directory: str, pattern: Pattern, step: int) -> List[int]:
+    return [other for other in steps_in(directory, pattern) if other != step]
 
 
-def steps_in(directory, pattern=_RECORD):
-    """The steps of the recorded checkpoints in a directory, ascending; none if it is not there."""
-    names = os.listdir(directory) if os.path.isdir(directory) else []
-    return sorted(int(match.group(1)) for match in map(pattern.match, names) if match)
+def _cause(error: BaseException) -> str:
+    """The reason alone: TensorFlow puts the name of a temporary file before it."""
+    return getattr(error, "strerror", None) or first_line(error).rsplit("; ", 1)[-1]
 
 
-def newest_whole(directory):
-    """(prefix, record) of the newest checkpoint whose files match its record, or (None, None).
-    What a killed run left half written is said aloud, and passed over."""
-    for step in reversed(steps_in(directory)):
-        prefix = os.path.join(directory, PREFIX.format(step))
-        fault = _fault(prefix)
-        if fault is None:
-            return prefix, read_record(prefix)
-        logging.warning("%s is torn (%s); trying the one before it.", prefix, fault)
-    return None, None
+def _is_full(error: BaseException) -> bool:
+    """TensorFlow has no errno: it reports a full disk by the text of it."""
+    code = getattr(error, "errno", None)
+    return code in FULL or "No space left" in str(error) or "quota exceeded" in str(error)
 
 
-def clear_unfinished(directory):
-    """Removes what a killed writer left beside; done by a run that owns the directory."""
-    for name in os.listdir(directory):
-        if name.startswith(".writing-"):
-            shutil.rmtree(os.path.join(directory, name), ignore_errors=True)
-
-
-def _fault(prefix):
-    """What is wrong with a recorded checkpoint, or None."""
-    try:
-        files = read_record(prefix)["files"]
-    except (ValueError, KeyError, OSError) as error:
-        return f"its record cannot be read: {error}"
-    for file, expected in files.items():
-        path = os.path.join(os.path.dirname(prefix), file)
-        if not os.path.exists(path):
-            return f"{file} is missing"
-        if _size_and_crc(path) != expected:
-            return f"{file} does not match its checksum"
-    return None
-
-
-def _size_and_crc(path):
-    crc, size = 0, 0
-    with open(path, "rb") as stream:
-        for block in iter(lambda: stream.read(1 << 22), b""):
-            crc, size = zlib.crc32(block, crc), size + len(block)
-    return {"bytes": size, "crc32": crc}
-
-
-def _remove(prefix):
-    """Removes a checkpoint, its record first."""
-    directory, name = os.path.split(prefix)
-    files = [file for file in os.listdir(directory) if file.startswith(name + ".")]
-    for file in sorted(files, key=lambda file: not file.endswith(".json")):
-        os.remove(os.path.join(directory, file))
+def _megabytes(count: int) -> str:
+    return f"{count / 1e6:.1f} MB"

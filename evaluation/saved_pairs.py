@@ -1,30 +1,28 @@
-"""The scores of a set's pairs as a file, from which reports are drawn without the net.
+"""The scores of a set's pairs as a file, from which reports are drawn without the network.
 
-P pairs. The file is an .npz of numbers alone (images as bytes): reading it unpickles nothing.
+P pairs. The file is an .npz of numbers (images as bytes): reading it unpickles nothing.
 """
 
-import dataclasses
 import json
-import os
 import zipfile
-from typing import Dict, Tuple
+from typing import Any, Dict, NamedTuple, Optional, Tuple
 
 import numpy as np
 
-
-@dataclasses.dataclass(frozen=True)
-class SavedPairs:
-    """row: the set's numbers, as in metrics.jsonl. distances_P: squared, of unit embeddings.
-    hardest: pair -> its two encoded images."""
-
-    row: dict
-    distances_P: np.ndarray  # noqa: N815
-    issame_P: np.ndarray  # noqa: N815
-    hardest: Dict[int, Tuple[bytes, bytes]]
+from runtime.files import atomic_write
 
 
-def save(path, pairs):
-    """Writes SavedPairs, whole or not at all."""
+class SavedPairs(NamedTuple):
+    """The content of a file of scores."""
+
+    row: Dict[str, Any]  # the set's metrics, as in metrics.jsonl
+    distances_P: np.ndarray  # float64, squared, of unit embeddings
+    issame_P: np.ndarray  # bool
+    hardest: Dict[int, Tuple[bytes, bytes]]  # pair -> its two encoded images
+
+
+def save(path: str, pairs: SavedPairs) -> None:
+    """Writes SavedPairs."""
     order = sorted(pairs.hardest)
     images = [image for pair in order for image in pairs.hardest[pair]]
     arrays = {
@@ -35,13 +33,12 @@ def save(path, pairs):
         "image_ends": np.cumsum([len(image) for image in images], dtype=np.int64),
         "images": np.frombuffer(b"".join(images), np.uint8),
     }
-    with open(f"{path}.tmp", "wb") as stream:
+    with atomic_write(path, "wb") as stream:
         np.savez(stream, **arrays)
-    os.replace(f"{path}.tmp", path)
 
 
-def load(path):
-    """SavedPairs of a file, or None where it is missing or no such file."""
+def load(path: str) -> Optional[SavedPairs]:
+    """SavedPairs of a file, or None where it is missing or damaged."""
     try:
         with np.load(path, allow_pickle=False) as arrays:
             ends = [0] + arrays["image_ends"].tolist()

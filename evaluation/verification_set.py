@@ -1,40 +1,47 @@
-"""A .bin verification set and a net -> what it scores, and the pairs that it finds hardest.
+"""A .bin verification set, opened once: its images, its pairs, and how a network scores on them.
 
-N images, P = N / 2 pairs, D embedding.
+N = 2 P images (2i and 2i + 1 are pair i), U distinct images, P pairs, D embedding.
 """
 
 import contextlib
-import dataclasses
 import os
-from typing import Dict, Tuple
+from typing import Any, Callable, Dict, Iterator, List, NamedTuple, Optional, Sequence, Tuple
 
 import numpy as np
 
 import verification
-from data.eval_data_reader import read_pairs
+from data.eval_data_reader import decode_images, read_pairs
 from evaluation import saved_pairs
 from evaluation.saved_pairs import SavedPairs
-from inference.batches import embed_encoded
+from inference.batches import embed_images, prefetch
 
-HARDEST = 8  # of each kind: false accepts and false rejects
+HARDEST = 8  # pairs of each kind whose images are kept: impostors most alike, genuine least alike
 
 
-@dataclasses.dataclass(frozen=True)
-class SetResult:
-    """A set's score. Everything but `plain` is of plain + mirrored embeddings, as Accuracy-Flip.
-    distances_P: squared, of unit embeddings."""
+class NetFunction(NamedTuple):
+    """The part of an embedder that a VerificationSet uses; an Embedder has the same attributes."""
+
+    embed_batch: Callable[[np.ndarray], Tuple[np.ndarray, np.ndarray]]  # (plain, mirrored) [B, D]
+    image_size: Tuple[int, int]  # (height, width)
+    batch_size: int  # images in one call, exactly
+
+
+class SetResult(NamedTuple):
+    """The score of a set. Everything but `plain` is of plain + mirrored embeddings, as
+    Accuracy-Flip."""
 
     name: str
     plain: verification.Verification
     flip: verification.Verification
-    distances_P: np.ndarray  # noqa: N815
-    issame_P: np.ndarray  # noqa: N815
+    distances_P: np.ndarray  # squared, of unit embeddings
+    issame_P: np.ndarray  # bool
     xnorm: float  # mean length of the embeddings, plain and mirrored
+    norms_N: np.ndarray  # length of each image's plain + mirrored embedding
     hardest: Dict[int, Tuple[bytes, bytes]]  # pair -> its two encoded images
-    synthetic: bool = False  # drawn people, not photographs
+    synthetic: bool = False  # generated faces, not photographs
 
-    def row(self):
-        """The numbers of a line in metrics.jsonl, a table or a JSON list."""
+    def row(self) -> Dict[str, Any]:
+        """The metrics as a line of metrics.jsonl, a table or a JSON list."""
         plain, flip = self.plain, self.flip
         genuine = self.distances_P[self.issame_P]
         impostor = self.distances_P[~self.issame_P]
@@ -48,7 +55,9 @@ class SetResult:
             "accuracy_flip_interval": list(flip.accuracy_interval),
             "threshold": flip.threshold,
             "cosine": flip.cosine,
-            "tar_at_far": {f"{far:g}": tar for far, tar in flip.tar_at_far.items()},
+            "tar_at_far": _text_keys(flip.tar_at_far),
+            "tar_std": _text_keys(flip.tar_std),
+            "achieved_far": _text_keys(flip.achieved_far),
             "auc": flip.auc,
             "eer": flip.eer,
             "xnorm": self.xnorm,
@@ -58,14 +67,107 @@ class SetResult:
             "impostor_cosine": 1.0 - float(impostor.mean()) / 2.0,
         }
 
-    def save(self, path, step=None):
-        """Scores and the hardest pairs' images to a file, from which report.html is drawn."""
+    def save(self, path: str, step: Optional[int] = None) -> None:
+        """Writes the scores and the hardest pairs' images, from which report.html is drawn."""
         row = dict(self.row(), step=step)
         saved_pairs.save(path, SavedPairs(row, self.distances_P, self.issame_P, self.hardest))
 
 
-def find_sets(eval_db_path, names=None):
-    """{name: path} of the .bin sets in a directory: those named, or all."""
+class VerificationSet:
+    """The pairs of a .bin. `VerificationSet.open(path).evaluate(embedder)`.
+
+    An image that occurs several times is kept, decoded and embedded once: lfw.bin has 12,000
+    entries and 7,701 images, cfp_fp.bin 14,000 and 5,890."""
+
+    def __init__(
+        self, path: str, encoded: Sequence[bytes], issame_P: np.ndarray, folds: int = 10
+    ) -> None:
+        self.path, self.folds = path, folds
+        self.name = os.path.splitext(os.path.basename(path))[0]
+        self.synthetic = is_synthetic(path)
+        with self._named_errors():
+            self.issame_P = verification.check_issame(issame_P, folds)
+        row_of: Dict[bytes, int] = {}
+        self.row_N = np.array([row_of.setdefault(image, len(row_of)) for image in encoded], int)
+        self.images: List[bytes] = list(row_of)  # U of them, in order of their first entry
+
+    @classmethod
+    def open(cls, path: str, folds: int = 10) -> "VerificationSet":
+        """Reads a .bin and checks that an accuracy over `folds` folds can be computed from it."""
+        encoded, issame_P = read_pairs(path)
+        return cls(path, encoded, issame_P, folds)
+
+    def __len__(self) -> int:
+        """Pairs."""
+        return len(self.issame_P)
+
+    def image(self, number: int) -> bytes:
+        """The encoded image of entry `number` of the .bin."""
+        return self.images[self.row_N[number]]
+
+    def pair(self, number: int) -> Tuple[bytes, bytes]:
+        """The two encoded images of a pair."""
+        return self.image(2 * number), self.image(2 * number + 1)
+
+    def decode(self, rows: Sequence[int], image_size: Tuple[int, int]) -> np.ndarray:
+        """uint8 RGB [len(rows), H, W, 3] of distinct images; a broken one is named by its entry."""
+        encoded = [self.images[row] for row in rows]
+        try:
+            return decode_images(encoded, image_size)
+        except ValueError:
+            for row, image in zip(rows, encoded):
+                entry = int(np.argmax(self.row_N == row))
+                decode_images([image], image_size, f"{self.path}: image", entry)
+            raise
+
+    def embed(
+        self, embedder: Any, progress: Optional[Callable[[int], Any]] = None
+    ) -> Tuple[np.ndarray, np.ndarray]:
+        """float32 (plain [N, D], mirrored [N, D]). embedder: a NetFunction or an Embedder.
+        progress: called with the number of images after each batch, `len(self.images)` in all."""
+        size, total = embedder.batch_size, len(self.images)
+
+        def decode(start: int) -> np.ndarray:
+            return self.decode(range(start, min(start + size, total)), embedder.image_size)
+
+        batches = prefetch(decode, range(0, total, size))
+        both = embed_images(embedder.embed_batch, batches, total, size, progress)
+        plain_UD, mirrored_UD = both
+        return plain_UD[self.row_N], mirrored_UD[self.row_N]
+
+    def evaluate(self, embedder: Any, progress: Optional[Callable[[int], Any]] = None) -> SetResult:
+        """Embeds the images and scores the pairs; arguments as in `embed`."""
+        return self.score(*self.embed(embedder, progress))
+
+    def score(self, plain_ND: np.ndarray, mirrored_ND: np.ndarray) -> SetResult:
+        """SetResult of embeddings of all N images."""
+        with self._named_errors():
+            plain_P = verification.pair_distances(plain_ND)
+            distances_P = verification.pair_distances(plain_ND, mirrored_ND)
+        lengths = [np.linalg.norm(part, axis=1).mean() for part in (plain_ND, mirrored_ND)]
+        return SetResult(
+            name=self.name,
+            plain=verification.evaluate_distances(plain_P, self.issame_P, self.folds),
+            flip=verification.evaluate_distances(distances_P, self.issame_P, self.folds),
+            distances_P=distances_P,
+            issame_P=self.issame_P,
+            xnorm=float(np.mean(lengths)),
+            norms_N=np.linalg.norm(plain_ND.astype(np.float64) + mirrored_ND, axis=1),
+            hardest={pair: self.pair(pair) for pair in hardest_pairs(distances_P, self.issame_P)},
+            synthetic=self.synthetic,
+        )
+
+    @contextlib.contextmanager
+    def _named_errors(self) -> Iterator[None]:
+        """Puts the file's name before an error of verification.py."""
+        try:
+            yield
+        except ValueError as error:
+            raise ValueError(f"{self.path}: {error}") from None
+
+
+def find_sets(eval_db_path: str, names: Optional[Sequence[str]] = None) -> Dict[str, str]:
+    """{name: path} of the .bin sets in a directory: the named ones, or all."""
     if not os.path.isdir(eval_db_path):
         raise ValueError(
             f"--eval_db_path {eval_db_path} is not a directory; pass the one with lfw.bin in it."
@@ -81,57 +183,18 @@ def find_sets(eval_db_path, names=None):
     for name in wanted:
         if name not in there:
             raise ValueError(
-                f"{os.path.join(eval_db_path, name)}.bin is not there; {eval_db_path} holds "
+                f"{os.path.join(eval_db_path, name)}.bin is missing; {eval_db_path} holds "
                 f"{', '.join(there)}: pass some of these to --eval_datasets."
             )
     return {name: there[name] for name in wanted}
 
 
-def evaluate_set(embed_batch, path, name, image_size, batch_size, folds=10, progress=None):
-    """SetResult of the .bin at `path`. embed_batch, image_size, batch_size: see embed_encoded."""
-    encoded, issame_P = read_pairs(path)
-    with _naming(path):
-        issame_P = verification.checked_issame(issame_P, folds)  # before the net runs, not after
-    plain_ND, mirrored_ND = embed_encoded(
-        embed_batch, encoded, image_size, batch_size, progress, where=f"{path}: image"
-    )
-    with _naming(path):
-        return judge(name, encoded, issame_P, plain_ND, mirrored_ND, folds, is_synthetic(path))
-
-
-def is_synthetic(path):
-    """Whether data/synthetic.py drew the set: it leaves its recipe beside what it draws."""
+def is_synthetic(path: str) -> bool:
+    """Whether data/synthetic.py generated the set: it writes its settings to the same directory."""
     return os.path.exists(os.path.join(os.path.dirname(os.path.abspath(path)), "synthetic.json"))
 
 
-def check_set(path, folds=10):
-    """Refuses a set that no accuracy can be said of, before anything else is done."""
-    _, issame_P = read_pairs(path)
-    with _naming(path):
-        verification.checked_issame(issame_P, folds)
-
-
-def judge(name, encoded, issame_P, plain_ND, mirrored_ND, folds=10, synthetic=False):
-    """SetResult of embeddings that are there already."""
-    plain_P = verification.pair_distances(plain_ND)
-    distances_P = verification.pair_distances(plain_ND, mirrored_ND)
-    lengths = [np.linalg.norm(part, axis=1).mean() for part in (plain_ND, mirrored_ND)]
-    return SetResult(
-        name=name,
-        plain=verification.evaluate_distances(plain_P, issame_P, folds),
-        flip=verification.evaluate_distances(distances_P, issame_P, folds),
-        distances_P=distances_P,
-        issame_P=issame_P,
-        xnorm=float(np.mean(lengths)),
-        hardest={
-            pair: (bytes(encoded[2 * pair]), bytes(encoded[2 * pair + 1]))
-            for pair in hardest_pairs(distances_P, issame_P)
-        },
-        synthetic=synthetic,
-    )
-
-
-def hardest_pairs(distances_P, issame_P, count=HARDEST):
+def hardest_pairs(distances_P: np.ndarray, issame_P: np.ndarray, count: int = HARDEST) -> List[int]:
     """The impostor pairs that look most alike, then the genuine pairs that look least alike."""
     impostor, genuine = np.flatnonzero(~issame_P), np.flatnonzero(issame_P)
     alike = impostor[np.argsort(distances_P[impostor], kind="stable")[:count]]
@@ -139,10 +202,16 @@ def hardest_pairs(distances_P, issame_P, count=HARDEST):
     return alike.tolist() + unlike.tolist()
 
 
-@contextlib.contextmanager
-def _naming(path):
-    """Puts the file's name before what verification.py says is wrong with its pairs."""
-    try:
-        yield
-    except ValueError as error:
-        raise ValueError(f"{path}: {error}") from None
+def _text_keys(rates: Dict[float, float]) -> Dict[str, float]:
+    return {f"{far:g}": rate for far, rate in rates.items()}
+
+
+def evaluate_set(embed_batch, path, name, image_size, batch_size, folds=10, progress=None):
+    """SetResult of the .bin at `path`; for callers that do not keep a VerificationSet."""
+    net = NetFunction(embed_batch, image_size, batch_size)
+    return VerificationSet.open(path, folds).evaluate(net, progress)._replace(name=name)
+
+
+def check_set(path, folds=10):
+    """Raises ValueError for a set of which no accuracy can be computed."""
+    VerificationSet.open(path, folds)

@@ -10,7 +10,8 @@ from typing import Dict, Iterator, NamedTuple, Optional
 
 import numpy as np
 
-from checkpoint.reader import find_checkpoints, read_record, spec_of, variable_arrays
+from checkpoint.format import find_checkpoints, read_record
+from checkpoint.reader import spec_of, variable_arrays
 from nets.build import PIXELS, embeddings, variable_shapes
 from nets.lineages import NetSpec
 from nets.weights.layout import describe, differences

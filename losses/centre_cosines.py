@@ -1,9 +1,11 @@
 """The cosines of embeddings and chosen rows of the class centres, and their gradient, in blocks.
 
-The rows are read from the variable a block at a time, forwards and backwards, so that nothing of
-the size of the rows chosen is ever held: a block stays in the processor's cache from its reading
+The rows are read from the variable block by block, forwards and backwards, so that nothing of the
+size of the rows chosen is ever held: a block stays in the processor's cache from its reading
 to its last use. N images, R rows chosen, B rows of a block, D embedding, K rows of the variable.
 """
+
+from typing import Any, Callable, List, Optional, Tuple
 
 from runtime.npu import kernels
 from runtime.tf1 import for_npu, tf
@@ -12,7 +14,7 @@ BLOCK_ROWS = 4096  # x 512 x 4 bytes = 8 MiB; from 2048 to 8192 the step takes t
 NORM_FLOOR = 1e-12  # of a squared length: a centre or an embedding of zeros has cosine 0
 
 
-def unit_rows(embeddings_ND):
+def unit_rows(embeddings_ND: tf.Tensor) -> Tuple[tf.Tensor, tf.Tensor]:
     """float32 [N, D] -> (rows of length 1 [N, D], lengths [N]). A row of zeros stays one, and no
     gradient flows into it: it has no direction to turn."""
     square_N1 = tf.reduce_sum(tf.square(embeddings_ND), axis=1, keepdims=True)
@@ -23,16 +25,18 @@ def unit_rows(embeddings_ND):
     return units_ND, lengths_N
 
 
-def centre_cosines(units_ND, centres, rows_R=None):
+def centre_cosines(
+    units_ND: tf.Tensor, centres: tf.Variable, rows_R: Optional[tf.Tensor] = None
+) -> tf.Tensor:
     """units_ND: float32 [N, D] of length 1; centres: a resource variable [K, D]; rows_R: integers
     in [0, K), none twice, or None for all -> cosines float32 [N, R].
     The gradient with respect to `centres` is a RowGradient, so an IndexedSlices of unique rows.
-    Ask for it and for that of the embeddings in one tf.gradients: two do everything twice."""
+    Compute it and that of the embeddings in one tf.gradients call: two do everything twice."""
     if for_npu():
         return kernels.cosines(units_ND, centres, rows_R, NORM_FLOOR)
     if rows_R is None:
         rows_R = tf.range(centres.shape.as_list()[0])
-    readers = []
+    readers: List[tf.Tensor] = []
 
     @tf.custom_gradient
     def cosines(units_ND, handle):
@@ -57,12 +61,19 @@ class RowGradient(tf.IndexedSlices):
     """The gradient of `centres` on rows_R alone: any user of IndexedSlices can take it as one,
     [R, D] and all; one who knows it reads it with `block`, and no [R, D] is ever made."""
 
-    def __init__(self, centres, rows_R, slope_RN, units_ND, pull_R):
+    def __init__(
+        self,
+        centres: tf.Variable,
+        rows_R: tf.Tensor,
+        slope_RN: tf.Tensor,
+        units_ND: tf.Tensor,
+        pull_R: tf.Tensor,
+    ) -> None:
         self._factors = slope_RN, units_ND, pull_R
         values_RD = self._of(slope_RN, pull_R, _read(centres.handle, rows_R))
         super().__init__(values_RD, rows_R, tf.constant(centres.shape.as_list()))
 
-    def block(self, start, weights_BD):
+    def block(self, start: tf.Tensor, weights_BD: tf.Tensor) -> tf.Tensor:
         """The gradient's rows from `start` on, given the rows of `centres` that they are for."""
         slope_RN, _, pull_R = self._factors
         stop = start + tf.shape(weights_BD)[0]
@@ -72,9 +83,11 @@ class RowGradient(tf.IndexedSlices):
         return tf.matmul(slope_BN, self._factors[1]) - weights_BD * pull_B[:, None]
 
 
-def in_blocks(body, count, state, block=None):
-    """state = body(start, stop, index, *state) over [start, stop) of [0, count), in order, one at
-    a time. state: a tuple of tensors or TensorArrays; the last is returned."""
+def in_blocks(
+    body: Callable[..., Any], count: int, state: Tuple[Any, ...], block: Optional[int] = None
+) -> Tuple[Any, ...]:
+    """state = body(start, stop, index, *state) over [start, stop) of [0, count), in order. state: a
+    tuple of tensors or TensorArrays; the last is returned."""
     block = block or BLOCK_ROWS
     if count <= block:
         return body(0, count, 0, *state)
@@ -93,7 +106,9 @@ def in_blocks(body, count, state, block=None):
     )[1:]
 
 
-def for_blocks(body, count, block=None):
+def for_blocks(
+    body: Callable[..., List[tf.Operation]], count: int, block: Optional[int] = None
+) -> tf.Operation:
     """One op that runs the operations body(start, stop, index) over [0, count), in order."""
 
     def turn(start, stop, index, done):

@@ -3,35 +3,37 @@
 K identities, D embedding. A part is the slice of one rank; a row is one centre.
 """
 
+from typing import Callable, Tuple
+
 from runtime.tf1 import tf
 
-FIRST_ROWS = 1024  # rows drawn at a time, always the same ones together; x 512 x 4 bytes = 2 MiB
+FIRST_ROWS = 1024  # rows drawn together, always the same ones; x 512 x 4 bytes = 2 MiB
 CENTRE_STDDEV = 0.01  # of the first centres; as arcface_torch, their direction alone matters
 
 
-def slice_of(identities, index, count):
+def slice_of(identities: int, index: int, count: int) -> Tuple[int, int]:
     """(first, how many): the identities of part `index` of `count`; parts differ by one at most."""
     first = index * identities // count
     return first, (index + 1) * identities // count - first
 
 
-def local_labels(labels_N, first, count):
+def local_labels(labels_N: tf.Tensor, first: int, count: int) -> tf.Tensor:
     """Labels among all identities -> among a slice's, -1 for those of other slices and for -1."""
     inside_N = tf.logical_and(labels_N >= first, labels_N < first + count)
     return tf.where(inside_N, labels_N - first, -tf.ones_like(labels_N))
 
 
-def first_rows(seed, first=0):
+def first_rows(seed: int, first: int = 0) -> Callable[..., tf.Tensor]:
     """The initializer of rows [first, first + R) of a matrix of normal numbers: each is a function
-    of the seed and its own number alone, on every rank and on both TensorFlows. Beside the rows
-    themselves, one block of FIRST_ROWS is held."""
+    of the seed and its own number alone, on every rank and on both TensorFlows. It holds the rows
+    and one block of FIRST_ROWS."""
 
     def initializer(shape, dtype=tf.float32, partition_info=None):
         del partition_info
         rows, size = shape
         start, stop = first // FIRST_ROWS, -(-(first + rows) // FIRST_ROWS)
 
-        def turn(block, rows_RD):  # -1 - block: below zero, where no (seed, step) of others is
+        def turn(block, rows_RD):  # -1 - block: negative, as no (seed, step) of other draws is
             block_BD = tf.raw_ops.StatelessRandomNormal(
                 shape=[FIRST_ROWS, size], seed=tf.stack([tf.constant(seed % 2**31), -1 - block])
             )

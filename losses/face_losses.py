@@ -5,80 +5,95 @@ or -1 where a row has no true identity here: such a row's cosines get no margin.
 returns float32 [N, K], and its gradient is finite at every cosine.
 
 What they share: theta is the angle to the true identity's centre.
-beyond: what follows where the margin carries the angle past pi, and the cosine would rise again.
-"line" falls on, in parallel to cos(theta) (for one angle m: cos(theta) - m * sin(m), as MXNet's
-ArcFace does); "none" lets it rise, as arcface_torch does.
+past_pi: what follows where angle + margin passes pi, and the cosine would rise again. "line" falls
+further, in parallel to cos(theta) (for one angle m: cos(theta) - m * sin(m), as MXNet's ArcFace
+does); "none" lets it rise, as arcface_torch does.
 margin_gradient: "exact" differentiates the margin; "straight_through" lets the gradient pass as
 if there were none, as arcface_torch does.
 """
 
-import collections
 import difflib
 import math
+from typing import Any, Callable, Dict, NamedTuple, Optional, Sequence, Tuple, Union
 
 from runtime.npu import kernels
 from runtime.tf1 import for_npu, tf
 
+SCALE = 64.0  # of every loss here, as arXiv:1801.07698
 SINE_FLOOR = 1e-4  # the smallest sine above 0 of a float32 cosine is 3.5e-4
 PAST_PI = ("line", "none")
 MARGIN_GRADIENTS = ("exact", "straight_through")
 
 
-def softmax(cosine_NK, labels_N, scale=64.0):
+def softmax(cosine_NK: tf.Tensor, labels_N: tf.Tensor, scale: float = SCALE) -> tf.Tensor:
     """scale * cos(theta): normalised softmax (NormFace, arXiv:1704.06369), no margin."""
     del labels_N
     return scale * cosine_NK
 
 
-def arcface(cosine_NK, labels_N, margin=0.5, scale=64.0, beyond="line", margin_gradient="exact"):
+def arcface(
+    cosine_NK: tf.Tensor,
+    labels_N: tf.Tensor,
+    margin: float = 0.5,
+    scale: float = SCALE,
+    past_pi: str = "line",
+    margin_gradient: str = "exact",
+) -> tf.Tensor:
     """scale * cos(theta + margin) for the true identity. arXiv:1801.07698, section 3.1."""
-    return combined(cosine_NK, labels_N, 1.0, margin, 0.0, scale, beyond, margin_gradient)
+    return combined(cosine_NK, labels_N, 1.0, margin, 0.0, scale, past_pi, margin_gradient)
 
 
-def cosface(cosine_NK, labels_N, margin=0.35, scale=64.0):
+def cosface(
+    cosine_NK: tf.Tensor, labels_N: tf.Tensor, margin: float = 0.35, scale: float = SCALE
+) -> tf.Tensor:
     """scale * (cos(theta) - margin) for the true identity. arXiv:1801.09414."""
     return scale * _with_true(cosine_NK, labels_N, lambda cosine_N: cosine_N - margin)
 
 
 def sphereface(
-    cosine_NK, labels_N, margin=1.35, scale=64.0, beyond="line", margin_gradient="exact"
-):
+    cosine_NK: tf.Tensor,
+    labels_N: tf.Tensor,
+    margin: float = 1.35,
+    scale: float = SCALE,
+    past_pi: str = "line",
+    margin_gradient: str = "exact",
+) -> tf.Tensor:
     """scale * cos(margin * theta) for the true identity. arXiv:1704.08063; the default is the
     normalised form's in arXiv:1801.07698 (the first paper: 4, annealed, unnormalised)."""
-    return combined(cosine_NK, labels_N, margin, 0.0, 0.0, scale, beyond, margin_gradient)
+    return combined(cosine_NK, labels_N, margin, 0.0, 0.0, scale, past_pi, margin_gradient)
 
 
 def combined(
-    cosine_NK,
-    labels_N,
-    m1=1.0,
-    m2=0.3,
-    m3=0.2,
-    scale=64.0,
-    beyond="line",
-    margin_gradient="exact",
-):
+    cosine_NK: tf.Tensor,
+    labels_N: tf.Tensor,
+    m1: float = 1.0,
+    m2: float = 0.3,
+    m3: float = 0.2,
+    scale: float = SCALE,
+    past_pi: str = "line",
+    margin_gradient: str = "exact",
+) -> tf.Tensor:
     """scale * (cos(m1 * theta + m2) - m3) for the true identity. arXiv:1801.07698, equation 4;
     the defaults are its CM1. "line" never lies above the value where the angle passes pi."""
 
     def bent(cosine_N):
-        return _turned(cosine_N, m1, m2, beyond) - m3
+        return _turned(cosine_N, m1, m2, past_pi) - m3
 
     return scale * _with_true(cosine_NK, labels_N, bent, margin_gradient)
 
 
 def adaface(
-    cosine_NK,
-    labels_N,
-    norms_N,
-    norm_mean,
-    norm_std,
-    margin=0.4,
-    scale=64.0,
-    concentration=0.333,
-    beyond="line",
-    margin_gradient="exact",
-):
+    cosine_NK: tf.Tensor,
+    labels_N: tf.Tensor,
+    norms_N: tf.Tensor,
+    norm_mean: tf.Tensor,
+    norm_std: tf.Tensor,
+    margin: float = 0.4,
+    scale: float = SCALE,
+    concentration: float = 0.333,
+    past_pi: str = "line",
+    margin_gradient: str = "exact",
+) -> tf.Tensor:
     """scale * (cos(theta - margin * q) - margin * (1 + q)) for the true identity, where the image
     quality q = concentration * (norm - norm_mean) / norm_std is cut to [-1, 1]. arXiv:2204.00964.
     norms_N: float32 lengths of the embeddings; no gradient flows into them. norm_mean, norm_std:
@@ -88,21 +103,21 @@ def adaface(
     quality_N = tf.clip_by_value(concentration * spread_N, -1.0, 1.0)
 
     def bent(cosine_N):
-        return _turned(cosine_N, 1.0, -margin * quality_N, beyond) - margin * (1.0 + quality_N)
+        return _turned(cosine_N, 1.0, -margin * quality_N, past_pi) - margin * (1.0 + quality_N)
 
     return scale * _with_true(cosine_NK, labels_N, bent, margin_gradient)
 
 
 def curricularface(
-    cosine_NK,
-    labels_N,
-    progress,
-    margin=0.5,
-    scale=64.0,
-    beyond="line",
-    margin_gradient="exact",
-    known=None,
-):
+    cosine_NK: tf.Tensor,
+    labels_N: tf.Tensor,
+    progress: tf.Tensor,
+    margin: float = 0.5,
+    scale: float = SCALE,
+    past_pi: str = "line",
+    margin_gradient: str = "exact",
+    known: Optional[Tuple[tf.Tensor, tf.Tensor]] = None,
+) -> tf.Tensor:
     """ArcFace whose hard negatives, those above cos(theta + margin), count cos * (progress + cos).
     arXiv:2004.00288. progress: float32 scalar, the moving mean of the true identities' cosines,
     0 at the start; see `curricular_progress`. A row without a true identity has no hard ones.
@@ -116,11 +131,13 @@ def curricularface(
         cosine_NK > hard_above_N[:, None], cosine_NK * (progress + cosine_NK), cosine_NK
     )
     hardened_NK, hardened_N = take_true(hardened_NK, labels_N)  # of a label -1: identity 0's
-    target_N = _passing(cosine_N, _turned(cosine_N, 1.0, margin, beyond), margin_gradient)
+    target_N = _passing(cosine_N, _turned(cosine_N, 1.0, margin, past_pi), margin_gradient)
     return scale * put_true(hardened_NK, labels_N, tf.where(labels_N >= 0, target_N, hardened_N))
 
 
-def curricular_progress(cosine_N, has_N, progress, share=0.01):
+def curricular_progress(
+    cosine_N: tf.Tensor, has_N: tf.Tensor, progress: tf.Tensor, share: float = 0.01
+) -> tf.Tensor:
     """The scalar that follows `progress` after this batch: share of it is the mean cosine_N of the
     rows that have a true identity, has_N. A batch without any leaves it where it is."""
     has_N = tf.cast(has_N, tf.float32)
@@ -130,17 +147,17 @@ def curricular_progress(cosine_N, has_N, progress, share=0.01):
 
 
 def magface(
-    cosine_NK,
-    labels_N,
-    norms_N,
-    low_margin=0.45,
-    high_margin=0.8,
-    scale=64.0,
-    beyond="line",
-    margin_gradient="exact",
-    low_norm=10.0,
-    high_norm=110.0,
-):
+    cosine_NK: tf.Tensor,
+    labels_N: tf.Tensor,
+    norms_N: tf.Tensor,
+    low_margin: float = 0.45,
+    high_margin: float = 0.8,
+    scale: float = SCALE,
+    past_pi: str = "line",
+    margin_gradient: str = "exact",
+    low_norm: float = 10.0,
+    high_norm: float = 110.0,
+) -> tf.Tensor:
     """ArcFace whose margin grows in a straight line from low_margin at an embedding of length
     low_norm to high_margin at high_norm. arXiv:2103.06627. norms_N: float32 lengths of the
     embeddings, into which the gradient flows; the loss also needs `magface_regulariser`."""
@@ -148,19 +165,21 @@ def magface(
     margin_N = low_margin + (high_margin - low_margin) * share_N
 
     def bent(cosine_N):
-        return _turned(cosine_N, 1.0, margin_N, beyond)
+        return _turned(cosine_N, 1.0, margin_N, past_pi)
 
     return scale * _with_true(cosine_NK, labels_N, bent, margin_gradient)
 
 
-def magface_regulariser(norms_N, low_norm=10.0, high_norm=110.0):
+def magface_regulariser(
+    norms_N: tf.Tensor, low_norm: float = 10.0, high_norm: float = 110.0
+) -> tf.Tensor:
     """norm / high_norm^2 + 1 / norm, which pulls embeddings towards high_norm: float32 [N].
     arXiv:2103.06627, times 20 or 35 in its experiments."""
     norms_N = tf.clip_by_value(norms_N, low_norm, high_norm)
     return norms_N / high_norm**2 + 1.0 / norms_N
 
 
-def take_true(score_NK, labels_N):
+def take_true(score_NK: tf.Tensor, labels_N: tf.Tensor) -> Tuple[tf.Tensor, tf.Tensor]:
     """-> (score_NK, each row's score of its true identity: float32 [N]; of identity 0 where the
     label is -1). Whatever needs both takes both from here: their gradients then become one matrix,
     where a plain gather's would be a second one of zeros."""
@@ -178,22 +197,22 @@ def take_true(score_NK, labels_N):
     return taken(score_NK)
 
 
-def true_scores(score_NK, labels_N):
+def true_scores(score_NK: tf.Tensor, labels_N: tf.Tensor) -> tf.Tensor:
     """Each row's score of its true identity, float32 [N], of identity 0 where the label is -1."""
     if for_npu():
         return kernels.take(score_NK, labels_N)
     return tf.gather_nd(score_NK, true_at(labels_N))
 
 
-def true_at(labels_N):
+def true_at(labels_N: tf.Tensor) -> tf.Tensor:
     """int64 [N, 2]: (row, label) of each row's true identity, label 0 in the place of -1."""
     labels_N = tf.cast(labels_N, tf.int64)
     rows_N = tf.range(tf.size(labels_N, out_type=tf.int64))
     return tf.stack([rows_N, tf.maximum(labels_N, 0)], axis=1)
 
 
-def _turned(cosine_N, factor, angle, beyond):
-    """cos(factor * theta + angle), which goes on as `beyond` says where that angle is past pi, and
+def _turned(cosine_N, factor, angle, past_pi):
+    """cos(factor * theta + angle), continued by `past_pi` where that angle is past pi, and
     is held at 1 where it is below 0. factor: a float; angle: a float or float32 [N]."""
     sine_N = _sine(cosine_N)
     angle = tf.convert_to_tensor(angle, tf.float32)
@@ -203,7 +222,7 @@ def _turned(cosine_N, factor, angle, beyond):
         turned_N = tf.cos(factor * tf.atan2(sine_N, cosine_N) + angle)
     below_zero_N = tf.logical_and(angle < 0.0, cosine_N > tf.cos(angle))
     turned_N = tf.where_v2(below_zero_N, tf.ones_like(turned_N), turned_N)
-    if beyond == "none":
+    if past_pi == "none":
         return turned_N
     last = tf.cos(tf.minimum((math.pi - angle) / factor, math.pi))
     drop = tf.maximum(tf.maximum(angle, 0.0) * tf.sin(angle), 1.0 + last)
@@ -231,20 +250,30 @@ def _passing(cosine_N, target_N, margin_gradient):
     return target_N
 
 
-def put_true(score_NK, labels_N, true_N):
+def put_true(score_NK: tf.Tensor, labels_N: tf.Tensor, true_N: tf.Tensor) -> tf.Tensor:
     """score_NK with true_N at each row's true identity, at identity 0 where the label is -1."""
     if for_npu():
         return kernels.put(score_NK, labels_N, true_N)
     return tf.tensor_scatter_nd_update(score_NK, true_at(labels_N), true_N)
 
 
-# What one margin may be: its default as published, and the ends of its range.
-Margin = collections.namedtuple("Margin", "default low high")
-# function; margins: name -> Margin, in the order of --margin; options: which of `beyond`,
-# `margin_gradient`, `norms_N`, `norm_mean`, `norm_std`, `progress` and `known` it takes.
-Loss = collections.namedtuple("Loss", "function margins options")
+class Margin(NamedTuple):
+    """What one margin may be."""
 
-_ANGULAR = ("beyond", "margin_gradient")
+    default: float  # as published
+    low: float
+    high: float
+
+
+class Loss(NamedTuple):
+    """A loss and the arguments that it takes."""
+
+    function: Callable[..., tf.Tensor]
+    margins: Dict[str, Margin]  # in the order of --margin
+    options: Tuple[str, ...]  # of past_pi, margin_gradient, and what training measures
+
+
+_ANGULAR = ("past_pi", "margin_gradient")
 _ANGLE = Margin(0.5, 0.0, 1.57)
 SCALES = (1.0, 1000.0)
 
@@ -272,8 +301,14 @@ LOSSES = {
 }
 
 
-def find_loss(name, margin=None, scale=None, beyond="line", margin_gradient="exact"):
-    """A loss's name and what the user said of it -> (Loss, its keyword arguments), or a ValueError.
+def find_loss(
+    name: str,
+    margin: Union[None, float, Sequence[float]] = None,
+    scale: Optional[float] = None,
+    past_pi: str = "line",
+    margin_gradient: str = "exact",
+) -> Tuple[Loss, Dict[str, Any]]:
+    """The flags of a loss -> (Loss, its keyword arguments), or a ValueError.
     margin: a number, or as many as the loss has margins; None or an empty tuple is the default."""
     if name not in LOSSES:
         near = difflib.get_close_matches(name, LOSSES, 1, cutoff=0.0)
@@ -281,12 +316,12 @@ def find_loss(name, margin=None, scale=None, beyond="line", margin_gradient="exa
             f"--loss {name} is not known; did you mean {near[0]}? Known are {', '.join(LOSSES)}."
         )
     loss = LOSSES[name]
-    arguments = _margins(name, loss.margins, margin)
-    arguments["scale"] = 64.0 if scale is None else float(scale)
+    arguments: Dict[str, Any] = _margins(name, loss.margins, margin)
+    arguments["scale"] = SCALE if scale is None else float(scale)
     if not SCALES[0] <= arguments["scale"] <= SCALES[1]:
         raise ValueError(f"--scale {scale} is out of range: it must be 1 or more and 1000 or less.")
     for option, value, known in (
-        ("beyond", beyond, PAST_PI),
+        ("past_pi", past_pi, PAST_PI),
         ("margin_gradient", margin_gradient, MARGIN_GRADIENTS),
     ):
         if value not in known:
@@ -296,7 +331,9 @@ def find_loss(name, margin=None, scale=None, beyond="line", margin_gradient="exa
     return loss, arguments
 
 
-def _margins(name, margins, given):
+def _margins(
+    name: str, margins: Dict[str, Margin], given: Union[None, float, Sequence[float]]
+) -> Dict[str, float]:
     """{margin's name: value}, each checked against its range."""
     if given is None or (isinstance(given, (tuple, list)) and not given):
         return {margin: bounds.default for margin, bounds in margins.items()}

@@ -8,8 +8,8 @@ label's place in it is the inverse. N images, R drawn identities, K identities.
 It is all made of operations, so that `draw` also works inside tf.data.Dataset.map.
 """
 
-import collections
 import math
+from typing import List, NamedTuple, Optional, Sequence, Tuple, Union
 
 import numpy as np
 
@@ -20,12 +20,25 @@ ROUNDS = 4  # of the Feistel network; two leave stripes, four pass the pair test
 SHARES, FEW = 4, 32  # how much more than its part of a batch a group must be able to hold
 APART = 0x3C6EF35F  # between the keys of two groups: far, so that no other seed's are theirs
 
-# Identities that draw together: the group's number among all, its first identity (counted from the
-# first of the part that holds it), how many it has, and how many of them a step reads.
-Group = collections.namedtuple("Group", "number first identities count")
+
+class Group(NamedTuple):
+    """Identities that are sampled together."""
+
+    number: int  # among all groups
+    first: int  # its first identity, counted from the first of the part that holds it
+    identities: int  # how many it has
+    draws: int  # how many of them a step reads
 
 
-def drawn_groups(identities, sample_rate, batch_size, draw_groups=1, index=0, count=1, whole=False):
+def drawn_groups(
+    identities: int,
+    sample_rate: float,
+    batch_size: int,
+    draw_groups: int = 1,
+    index: int = 0,
+    count: int = 1,
+    whole: bool = False,
+) -> List[Group]:
     """The groups of part `index` of `count`: [Group]; or a ValueError if a group may have to hold
     more of a batch's identities than it draws. batch_size: images of all ranks together.
     A group gets 1 / draw_groups of a batch's images, more or less: it must hold SHARES times that
@@ -52,7 +65,7 @@ def drawn_groups(identities, sample_rate, batch_size, draw_groups=1, index=0, co
     return groups
 
 
-def drawn_count(identities, sample_rate, batch_size, draw_groups=1):
+def drawn_count(identities: int, sample_rate: float, batch_size: int, draw_groups: int = 1) -> int:
     """How many of a group's identities a step reads, or a ValueError if a batch's own may not fit
     in. draw_groups: how many such groups there are, for the message."""
     if not 0.0 < sample_rate <= 1.0:
@@ -71,13 +84,13 @@ def drawn_count(identities, sample_rate, batch_size, draw_groups=1):
     return count
 
 
-def fitting(labels_N, groups):
+def fitting(labels_N: tf.Tensor, groups: Sequence[Group]) -> tf.Tensor:
     """int64 labels_N in [0, identities) or -1 -> the same, but -1 for the images whose identities
     are more of one group than it draws; they then have no loss in this step. groups: all there are.
     Of 4096 images and 32 groups, one gets 128 on average and may get 544: with labels by chance it
     is never more. Every rank finds the same, for it sees all labels."""
-    least, images = min(group.count for group in groups), labels_N.shape.as_list()[0]
-    most = [images if group.count == group.identities else least for group in groups]
+    least, images = min(group.draws for group in groups), labels_N.shape.as_list()[0]
+    most = [images if group.draws == group.identities else least for group in groups]
     if all(min(group.identities, images) <= count for group, count in zip(groups, most)):
         return labels_N
     firsts = np.array([group.first for group in groups], np.int64)
@@ -93,7 +106,9 @@ def fitting(labels_N, groups):
         return tf.reshape(tf.gather(labels_U, unique_N), labels_N.shape)
 
 
-def draw(labels_N, groups, seed, step):
+def draw(
+    labels_N: tf.Tensor, groups: Sequence[Group], seed: int, step: Union[int, tf.Tensor]
+) -> Tuple[tf.Tensor, tf.Tensor]:
     """int64 labels_N, counted from the first identity of the part that `groups` are of, -1 for
     those elsewhere -> (drawn_R, places_N), both int64. drawn_R: distinct identities of the part,
     group after group, each label among them, a function of (seed, step, labels) alone. places_N:
@@ -164,7 +179,12 @@ class _Permutation:
     A Feistel network over side * side >= size values, walked until it ends inside [0, size).
     group_X: the group of each value; without it values are [G, X] or [1, X], a row a group."""
 
-    def __init__(self, sizes, keys, group_X=None):
+    def __init__(
+        self,
+        sizes: np.ndarray,
+        keys: List[tf.Tensor],
+        group_X: Optional[tf.Tensor] = None,
+    ) -> None:
         self.side = int(math.ceil(math.sqrt(sizes.max())))
         self.exact = (sizes == self.side**2).all()
         if group_X is None:
@@ -173,11 +193,11 @@ class _Permutation:
             self.size = tf.gather(sizes, group_X)
             self.keys = [tf.gather(key_G, group_X) for key_G in keys]
 
-    def forward(self, value_X):
+    def forward(self, value_X: tf.Tensor) -> tf.Tensor:
         """int64 in [0, size) -> where the permutation takes each."""
         return self._walk(self._there, value_X)
 
-    def backward(self, value_X):
+    def backward(self, value_X: tf.Tensor) -> tf.Tensor:
         """int64 in [0, size) -> what the permutation takes there."""
         return self._walk(self._back, value_X)
 
@@ -209,8 +229,8 @@ class _Permutation:
         return left_X * self.side + right_X
 
 
-def _mix(value_X):
-    """int64 -> int64 in [0, 2^31), every bit of which hangs on every bit of the lower 31."""
+def _mix(value_X: tf.Tensor) -> tf.Tensor:
+    """int64 -> int64 in [0, 2^31), every bit of which depends on every bit of the lower 31."""
     for _ in range(2):
         value_X = tf.bitwise.bitwise_and(value_X, 2**31 - 1)
         value_X = tf.bitwise.bitwise_xor(value_X, tf.bitwise.right_shift(value_X, 16))

@@ -4,7 +4,19 @@ Letters: N images, H W pixels, C channels, D embedding. Scopes and names are tho
 InsightFace_TF, so that its checkpoints load as they are.
 """
 
-from nets.layers import conv, dense, dropout, flatten, norm, prelu, squeeze_excite, subsample
+import functools
+
+from nets.layers import (
+    LayerContext,
+    conv,
+    dense,
+    dropout,
+    flatten,
+    norm,
+    prelu,
+    squeeze_excite,
+    subsample,
+)
 from runtime.tf1 import tf
 
 NORM_NAMES = {  # the original's group-norm net named its norms its own way
@@ -16,79 +28,90 @@ BOTTLENECK_EXPANSION = 4
 STEM = 64  # channels of the first convolution
 
 
-def resnet_e_ir(pixels_NHWC, spec, rules, share, seed=None, wrap_unit=None):
-    """float32 pixels [N, H, W, 3], already scaled -> float32 embeddings [N, D], arXiv:1801.07698.
-    share: dropout. wrap_unit: what to make of each unit's function before it is called."""
-    names, row = NORM_NAMES[spec.row.norm], spec.row
+def resnet_e_ir(pixels_NHWC: tf.Tensor, context: LayerContext) -> tf.Tensor:
+    """float32 pixels [N, H, W, 3], already scaled -> float32 embeddings [N, D], arXiv:1801.07698:
+    a stem, four stages of residual units, and the E block."""
+    spec, lineage = context.spec, context.lineage
+    names = NORM_NAMES[lineage.norm]
     with tf.variable_scope(f"resnet_v1_{spec.scope_depth}"):
-        x = conv(pixels_NHWC, spec.channels(STEM), 3, 1, rules, "conv1")
-        x = prelu(norm(x, rules, names["conv1"]), rules, "prelu0")
-        for stage, count in enumerate(row.units[spec.net_depth], start=1):
-            for number in range(1, count + 1):  # the first unit of a stage halves H and W
+        x = conv(pixels_NHWC, spec.channels(STEM), 3, 1, context, "conv1")
+        x = prelu(norm(x, context, names["conv1"]), context, "prelu0")
+        for stage, units in enumerate(lineage.units[spec.net_depth], start=1):
+            channels = spec.channels(lineage.widths[stage - 1])
+            for number in range(1, units + 1):
+                stride = 2 if number == 1 else 1  # the first unit of a stage halves H and W
+                unit = functools.partial(
+                    residual_unit, channels=channels, stride=stride, context=context
+                )
                 with tf.variable_scope(f"block{stage}/unit_{number}/bottleneck_v1"):
-                    x = _unit(x, spec, rules, stage, 2 if number == 1 else 1, wrap_unit)
-        return _embed(x, spec, rules, share, seed, names["last"])
+                    x = context.wrap(unit)(x)
+        return _embed(x, context, names["last"])
 
 
-def _unit(x_NHWC, spec, rules, stage, stride, wrap_unit):
-    inner = spec.channels(spec.row.widths[stage - 1])
-
-    def unit(x):
-        return unit_ir(x, spec, rules, inner, stride)
-
-    return (wrap_unit(unit) if wrap_unit else unit)(x_NHWC)
-
-
-def unit_ir(x_NHWC, spec, rules, inner, stride):
-    """norm, 3x3, norm, PReLU, 3x3 at `stride`, norm, squeeze-excitation where asked; plus shortcut.
-    [N, H, W, C] -> [N, H / stride, W / stride, inner * expansion]."""
-    row = spec.row
-    bottleneck = spec.net_depth in row.bottlenecks
-    outputs = inner * (BOTTLENECK_EXPANSION if bottleneck else row.expansion)
-    y = norm(x_NHWC, rules, "conv1_bn1")
-    short = _shortcut(x_NHWC, y, outputs, stride, rules)
-    y = (_three if bottleneck else _two)(y, inner, outputs, stride, rules)
-    if spec.block == "se":
-        y = squeeze_excite(y, rules) + short
-        return tf.nn.relu(y) if row.relu_after_add else y
-    return y + short
+def residual_unit(
+    x_NHWC: tf.Tensor, channels: int, stride: int, context: LayerContext
+) -> tf.Tensor:
+    """shortcut(x) + residual(norm(x)): [N, H, W, C] -> [N, H / stride, W / stride, outputs]. The
+    residual is a basic block or a bottleneck, gated by squeeze-excitation in SE nets."""
+    spec, lineage = context.spec, context.lineage
+    bottleneck = spec.net_depth in lineage.bottlenecks
+    outputs = channels * (BOTTLENECK_EXPANSION if bottleneck else lineage.expansion)
+    residual = _bottleneck if bottleneck else _basic_block
+    normal = norm(x_NHWC, context, "conv1_bn1")
+    short = _shortcut(x_NHWC, normal, outputs, stride, context)
+    y = residual(normal, channels, outputs, stride, context)
+    if spec.block != "se":
+        return y + short
+    y = squeeze_excite(y, context) + short
+    return tf.nn.relu(y) if lineage.relu_after_add else y
 
 
-def _two(y, inner, outputs, stride, rules):
-    """The residual of every depth of most lineages: 3x3 and 3x3 at `stride`."""
-    y = conv(y, inner, 3, 1, rules, "conv1")
-    if rules.row.norm_after_conv1:
-        y = norm(y, rules, "conv1_bn2")
-    y = conv(prelu(y, rules, "prelu_layer"), outputs, 3, stride, rules, "conv2")
-    return norm(y, rules, NORM_NAMES[rules.row.norm]["conv2"])
+def _basic_block(
+    x_NHWC: tf.Tensor, channels: int, outputs: int, stride: int, context: LayerContext
+) -> tf.Tensor:
+    """3x3, norm, PReLU, 3x3 at `stride`, norm."""
+    y = conv(x_NHWC, channels, 3, 1, context, "conv1")
+    if context.lineage.norm_after_conv1:
+        y = norm(y, context, "conv1_bn2")
+    y = prelu(y, context, "prelu_layer")
+    y = conv(y, outputs, 3, stride, context, "conv2")
+    return norm(y, context, NORM_NAMES[context.lineage.norm]["conv2"])
 
 
-def _three(y, inner, outputs, stride, rules):
-    """The bottleneck residual of CVLface's deepest nets: 1x1, 3x3, 1x1 at `stride`."""
-    y = norm(conv(y, inner, 1, 1, rules, "conv1"), rules, "conv1_bn2")
-    y = conv(prelu(y, rules, "prelu_layer"), inner, 3, 1, rules, "conv2")
-    y = prelu(norm(y, rules, "conv2_bn/BatchNorm"), rules, "prelu_layer2")
-    return norm(conv(y, outputs, 1, stride, rules, "conv3"), rules, "conv3_bn/BatchNorm")
+def _bottleneck(
+    x_NHWC: tf.Tensor, channels: int, outputs: int, stride: int, context: LayerContext
+) -> tf.Tensor:
+    """1x1, norm, PReLU, 3x3, norm, PReLU, 1x1 at `stride`, norm: CVLface's deepest nets."""
+    y = conv(x_NHWC, channels, 1, 1, context, "conv1")
+    y = norm(y, context, "conv1_bn2")
+    y = prelu(y, context, "prelu_layer")
+    y = conv(y, channels, 3, 1, context, "conv2")
+    y = norm(y, context, "conv2_bn/BatchNorm")
+    y = prelu(y, context, "prelu_layer2")
+    y = conv(y, outputs, 1, stride, context, "conv3")
+    return norm(y, context, "conv3_bn/BatchNorm")
 
 
-def _shortcut(x_NHWC, normal_NHWC, outputs, stride, rules):
-    """1x1 convolution and norm where channels are added (and in every first unit, if the lineage
-    has it so); else every stride-th pixel."""
-    row, channels = rules.row, x_NHWC.shape.as_list()[-1]
-    first_conv = row.first_shortcut == "conv" and stride > 1
+def _shortcut(
+    x_NHWC: tf.Tensor, normal_NHWC: tf.Tensor, outputs: int, stride: int, context: LayerContext
+) -> tf.Tensor:
+    """1x1 convolution and norm where channels are added, in some lineages in every first unit of a
+    stage; otherwise every stride-th pixel."""
+    lineage, channels = context.lineage, x_NHWC.shape.as_list()[-1]
+    first_conv = lineage.first_shortcut == "conv" and stride > 1
     if channels != outputs or first_conv:
-        short = conv(x_NHWC, outputs, 1, stride, rules, "shortcut_conv")
-        return norm(short, rules, "shortcut_bn/BatchNorm")
+        short = conv(x_NHWC, outputs, 1, stride, context, "shortcut_conv")
+        return norm(short, context, "shortcut_bn/BatchNorm")
     if stride == 1:
-        return normal_NHWC if row.identity_carries_norm else x_NHWC
+        return normal_NHWC if lineage.identity_carries_norm else x_NHWC
     return subsample(x_NHWC, stride)
 
 
-def _embed(x_NHWC, spec, rules, share, seed, name):
+def _embed(x_NHWC: tf.Tensor, context: LayerContext, name: str) -> tf.Tensor:
     """The E block: norm, dropout, dense, norm. [N, H, W, C] -> [N, D]."""
-    x = tf.cast(norm(x_NHWC, rules, name), tf.float32)
-    x = flatten(dropout(x, share, rules, seed))
-    x = dense(x, spec.embedding_size, rules, "E_DenseLayer")
-    if spec.row.last_gamma == "absent":
+    x = tf.cast(norm(x_NHWC, context, name), tf.float32)
+    x = flatten(dropout(x, context))
+    x = dense(x, context.spec.embedding_size, context, "E_DenseLayer")
+    if context.lineage.last_gamma == "absent":
         return x
-    return norm(x, rules, "E_BN2", gamma=spec.row.last_gamma)
+    return norm(x, context, "E_BN2", gamma=context.lineage.last_gamma)

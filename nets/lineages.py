@@ -6,7 +6,7 @@ names. Where a number comes from is said in docs/lineages.md, which is generated
 
 import dataclasses
 import difflib
-from typing import Mapping, Optional, Tuple
+from typing import Any, Mapping, Optional, Tuple
 
 UNITS = {
     18: (2, 2, 2, 2),
@@ -321,7 +321,32 @@ class NetSpec:
             raise ValueError(
                 f"The net's record has the unknown field {extra[0]}; update this code."
             )
-        return cls(**dict(record, image_size=tuple(record.get("image_size", (112, 112)))))
+        for name, (accepts, expected) in _JSON_TYPES.items():
+            if name in record and not accepts(record[name]):
+                raise ValueError(f"{name} must be {expected}, and the record has another value.")
+        return cls(**record)
+
+
+def _is_number(value: Any) -> bool:
+    return isinstance(value, (int, float)) and not isinstance(value, bool)
+
+
+def _is_integer(value: Any) -> bool:
+    return isinstance(value, int) and not isinstance(value, bool)
+
+
+def _is_size(value: Any) -> bool:
+    return isinstance(value, (list, tuple)) and len(value) == 2 and all(map(_is_integer, value))
+
+
+_JSON_TYPES = {
+    "lineage": (lambda value: isinstance(value, str), "text"),
+    "net_depth": (_is_integer, "an integer"),
+    "block": (lambda value: isinstance(value, str), "text"),
+    "width": (_is_number, "a number"),
+    "embedding_size": (_is_integer, "an integer"),
+    "image_size": (_is_size, "two integers"),
+}
 
 
 def _row(name, rows: Optional[Mapping] = None):

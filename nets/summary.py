@@ -4,7 +4,7 @@
 """
 
 import dataclasses
-from typing import Optional
+from typing import List, Optional, Sequence, Tuple
 
 import numpy as np
 
@@ -37,7 +37,7 @@ class SummaryConfig:
     markdown: bool = flag(False, "print the tables of docs/lineages.md")
 
 
-def main(argv=None):
+def main(argv: Optional[Sequence[str]] = None) -> None:
     config = parse_flags(SummaryConfig, argv, __doc__.splitlines()[0])
     if config.markdown:
         print("\n".join(lineage_table()))
@@ -56,7 +56,7 @@ def main(argv=None):
                 )
 
 
-def count(spec):
+def count(spec: NetSpec) -> Tuple[int, int, int]:
     """(numbers in the net's weights without moving statistics, those that are trained, multiply-
     adds of one image's convolutions and dense layers)."""
     with tf.Graph().as_default() as graph:
@@ -68,7 +68,7 @@ def count(spec):
     return sum(weights), sum(trained), adds
 
 
-def _multiply_adds(op):
+def _multiply_adds(op: tf.Operation) -> int:
     if op.type == "MatMul":
         return int(np.prod(op.inputs[1].shape.as_list()))
     if op.type not in ("Conv2D", "DepthwiseConv2dNative"):
@@ -78,7 +78,7 @@ def _multiply_adds(op):
     return int(np.prod(each)) * int(np.prod(outputs[1:]))
 
 
-def lineage_table():
+def lineage_table() -> List[str]:
     """The table of the docs, a line each: a row a lineage, generated from nets/lineages.py."""
     titles = [title for title, _ in COLUMNS]
     lines = [f"| {' | '.join(titles)} |", "|" + "---|" * len(titles)]

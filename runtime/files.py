@@ -2,6 +2,7 @@
 
 import contextlib
 import os
+import re
 from typing import Any, Iterator
 
 
@@ -62,10 +63,14 @@ def sync_file(path: str) -> None:
 def first_line(error: BaseException) -> str:
     """The first line of an error's text that carries information.
 
-    TensorFlow 2.21 puts the heading "Graph execution error:" first and the cause after it."""
-    lines = [line.strip() for line in str(error).splitlines()]
+    TensorFlow 2.21 puts the heading "Graph execution error:" first, then the node's stack trace,
+    and the cause after a line "Node: '<name>'"."""
+    text = str(error)
+    node = _NODE.search(text)
+    lines = [line.strip() for line in text[node.end() if node else 0 :].splitlines()]
     lines = [line for line in lines if line and line not in HEADINGS]
     return lines[0] if lines else type(error).__name__
 
 
-HEADINGS = ("Graph execution error:", "Detected at node")
+HEADINGS = ("Graph execution error:",)
+_NODE = re.compile(r"^Node: .*$", re.MULTILINE)

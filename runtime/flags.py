@@ -1,35 +1,100 @@
-"""A frozen dataclass -> a command line, a YAML file under it, and a sentence for each mistake.
+"""A frozen dataclass -> a command line, a YAML file of the same names, and a sentence per mistake.
 
 A field is declared once, by `flag(default, help, ...)`; its name is the flag and the YAML key, its
 annotation the type: int, float, str, bool, Optional[...] of these, or Tuple[int|float|str, ...].
+A field declared by `nested(Class)` holds the flags of another dataclass: `config.cluster.hosts` is
+`--hosts` on the command line and `hosts:` in YAML.
 """
 
 import argparse
 import dataclasses
 import difflib
+import os
+import shutil
+import sys
 import typing
-
-import yaml
+from typing import Any, Dict, List, Mapping, NamedTuple, Optional, Sequence, Set, Tuple, Type
 
 from runtime.cli import complain
 
+C = typing.TypeVar("C")
+
+# What users of other trainers type -> the flags that may be meant, the first that exists.
+SYNONYMS = {
+    "learning_rate": ("lr",),
+    "base_lr": ("lr",),
+    "epochs": ("epoch",),
+    "num_epochs": ("epoch",),
+    "max_steps": ("epoch",),
+    "batch": ("batch_size",),
+    "bs": ("batch_size",),
+    "wd": ("weight_decay",),
+    "num_classes": ("num_output",),
+    "classes": ("num_output",),
+    "depth": ("net_depth",),
+    "layers": ("net_depth",),
+    "network": ("lineage",),
+    "arch": ("lineage",),
+    "backbone": ("lineage",),
+    "model": ("lineage", "ckpt_file"),
+    "embedding_dim": ("embedding_size",),
+    "optim": ("optimizer",),
+    "opt": ("optimizer",),
+    "scheduler": ("schedule",),
+    "lr_schedule": ("schedule",),
+    "amp": ("precision",),
+    "fp16": ("precision",),
+    "dtype": ("precision",),
+    "grad_clip": ("clip_norm",),
+    "clip_grad": ("clip_norm",),
+    "gradient_accumulation_steps": ("accumulate",),
+    "gradient_acc": ("accumulate",),
+    "gpus": ("num_devices", "device"),
+    "gpu": ("device",),
+    "workers": ("workers", "num_workers"),
+    "data": ("tfrecords_file_path", "path", "images"),
+    "data_dir": ("tfrecords_file_path", "path", "images"),
+    "dataset": ("tfrecords_file_path", "path"),
+    "train_dir": ("tfrecords_file_path",),
+    "val_dir": ("eval_db_path",),
+    "output_dir": ("output_path", "output"),
+    "out": ("output_path", "output"),
+    "checkpoint": ("ckpt_file", "ckpt_path"),
+    "ckpt": ("ckpt_file", "ckpt_path"),
+    "ckpt_dir": ("ckpt_path", "ckpt_file"),
+    "weights": ("ckpt_file", "finetune"),
+    "pretrained": ("finetune",),
+    "restore": ("resume",),
+}
+LONGEST_CHOICES = 44  # characters of {a,b,c} before the choices are listed in the help text instead
+NARROWEST, WIDEST = 50, 120  # columns of a help page: outside of these lines are hard to read
+
 
 def flag(
-    default,
-    help,
-    group="flags",
-    choices=None,
-    low=None,
-    high=None,
-    above=None,
-    below=None,
-    alias=(),
-    late=False,
-):
+    default: Any,
+    help: str,
+    group: str = "flags",
+    choices: Optional[Sequence[Any]] = None,
+    low: Optional[float] = None,
+    high: Optional[float] = None,
+    above: Optional[float] = None,
+    below: Optional[float] = None,
+    alias: Sequence[str] = (),
+    late: bool = False,
+    positional: bool = False,
+    common: bool = False,
+    resume: str = "",
+    hidden: bool = False,
+) -> Any:
     """A field of a script's dataclass. low <= value <= high, above < value < below.
-    Aliases work and stay out of --help; a default of `dataclasses.MISSING` makes it required.
-    late: stands behind the others in --help, whichever class it comes from."""
+
+    A default of `dataclasses.MISSING` makes the flag required. Aliases work and are not in --help.
+    late: comes last in --help, whichever class it is of. positional: the name may be omitted; a
+    tuple takes all remaining arguments. common: where a class has such flags, --help shows only
+    these and the required ones, and --help_all shows every flag. resume: "free" where a resumed
+    run may change it. hidden: not in any help."""
     required = default is dataclasses.MISSING
+    assert resume in ("", "free"), resume
     return dataclasses.field(
         default=None if required else default,
         metadata=dict(
@@ -43,115 +108,292 @@ def flag(
             alias=tuple(alias),
             required=required,
             late=late,
+            positional=positional,
+            common=common or required or positional,
+            resume=resume,
+            hidden=hidden,
         ),
     )
 
 
-def parse_flags(config_class, argv=None, description=None):
+def nested(config_class: type) -> Any:
+    """A field that holds a dataclass of flags; `config_class()` is its default."""
+    return dataclasses.field(default_factory=config_class, metadata=dict(nested=config_class))
+
+
+class Flag(NamedTuple):
+    """A field of a config class or of one nested in it."""
+
+    name: str  # of the flag, and of the field
+    path: Tuple[str, ...]  # fields from the config to this one: ("cluster", "num_devices")
+    kind: Any  # the annotation: int, Optional[float], Tuple[str, ...]
+    default: Any  # None for a required flag
+    meta: Mapping[str, Any]  # the arguments of `flag`
+
+
+def flags_of(config_class: type) -> List[Flag]:
+    """The flags of a config class and of those nested in it, in the order of the fields."""
+    hints, found = typing.get_type_hints(config_class), []
+    for field in dataclasses.fields(config_class):
+        inner = field.metadata.get("nested")
+        if inner is None:
+            hint = hints[field.name]
+            found.append(Flag(field.name, (field.name,), hint, field.default, field.metadata))
+        else:
+            found += [item._replace(path=(field.name,) + item.path) for item in flags_of(inner)]
+    names = [item.name for item in found]
+    assert len(set(names)) == len(names), f"{config_class.__name__} has a flag twice"
+    return found
+
+
+def values_of(config: Any) -> Dict[str, Any]:
+    """A config -> {flag: value}, nested ones included: what `build` makes the config of."""
+    found = {}
+    for item in flags_of(type(config)):
+        value = config
+        for name in item.path:
+            value = getattr(value, name)
+        found[item.name] = value
+    return found
+
+
+def replace(config: C, **values: Any) -> C:
+    """The config with some flags changed, nested ones included; nothing is checked."""
+    return _assemble(type(config), dict(values_of(config), **values))
+
+
+def free_on_resume(config_class: type) -> Set[str]:
+    """Names of the flags that a resumed run may change."""
+    return {item.name for item in flags_of(config_class) if item.meta["resume"] == "free"}
+
+
+def parse_flags(
+    config_class: Type[C], argv: Optional[Sequence[str]] = None, description: Optional[str] = None
+) -> C:
     """argv (default: the process's own) -> an instance of config_class.
+
     The command line wins over --config's YAML, which wins over the defaults; an unknown name, a
     wrong type or a value out of range is a ValueError that names it."""
-    parser = _parser(config_class, description)
-    known, unknown = parser.parse_known_args(argv)
-    if unknown:
-        raise ValueError(_unknown(unknown[0].split("=")[0], config_class, prefix="--"))
+    flags = flags_of(config_class)
+    words = list(sys.argv[1:] if argv is None else argv)
+    if "--help_all" in words or "--help" in words or "-h" in words:
+        print(_help_page(flags, description, everything="--help_all" in words), end="")
+        raise SystemExit(0)
+    known, unknown = _parser(flags).parse_known_args(_spell_switches(words, flags))
     given = {name: value for name, value in vars(known).items() if value is not _ABSENT}
+    given.update(_positional(unknown, given, flags))
     values = read_yaml(given["config"], config_class) if given.get("config") else {}
     values.update(given)
     return build(config_class, values)
 
 
-def build(config_class, values):
-    """{name: value} -> an instance of config_class with each value checked against its field."""
-    missing = [
-        f.name
-        for f in dataclasses.fields(config_class)
-        if f.metadata["required"] and values.get(f.name) is None
-    ]
-    if missing:
-        meaning = _field(config_class, missing[0]).metadata["help"]
-        file_too = " or in the --config file" if _has(config_class, "config") else ""
-        raise ValueError(
-            f"--{missing[0]} is missing: {meaning}; pass it on the command line{file_too}."
-        )
+def parse_command(
+    commands: Mapping[str, type], argv: Optional[Sequence[str]] = None, description: str = ""
+) -> Tuple[str, Any]:
+    """argv of a script with subcommands, `infer.py embed --images x` -> (name, its config).
+
+    commands: {name: config class}; the first line of a class's docstring is its help."""
+    words = list(sys.argv[1:] if argv is None else argv)
+    names = ", ".join(commands)
+    if words and words[0] in ("-h", "--help", "--help_all"):
+        lines = [f"  {name:<12} {_first_sentence(kind)}" for name, kind in commands.items()]
+        print(f"{description.strip()}\n\ncommands (each has its own --help):")
+        print("\n".join(lines))
+        raise SystemExit(0)
+    if not words:
+        raise ValueError(f"a command is missing; pass one of {names}.")
+    if words[0] not in commands:
+        near = difflib.get_close_matches(words[0], commands, 1)
+        hint = f" Did you mean {near[0]}?" if near else ""
+        raise ValueError(f"{words[0]} is not a command; choose one of {names}.{hint}")
+    config_class = commands[words[0]]
+    return words[0], parse_flags(config_class, words[1:], config_class.__doc__)
+
+
+def build(config_class: Type[C], values: Mapping[str, Any]) -> C:
+    """{flag: value} -> an instance of config_class with each value checked against its field."""
+    flags = {item.name: item for item in flags_of(config_class)}
+    for name, item in flags.items():
+        if item.meta["required"] and values.get(name) is None:
+            place = " or in the --config file" if "config" in flags else ""
+            shown = name if item.meta["positional"] else f"--{name}"
+            raise ValueError(
+                f"{shown} is missing: {item.meta['help']}; pass it on the command line{place}."
+            )
     for name, value in values.items():
-        _check_range(_field(config_class, name), value)
-    return config_class(**values)
+        _check_range(flags[name], value)
+    return _assemble(config_class, values)
 
 
-def read_yaml(path, config_class):
+def read_yaml(path: str, config_class: type) -> Dict[str, Any]:
     """A YAML file of flags -> {name: typed value}. Keys are the flags' names or aliases."""
+    import yaml  # here, so that a command line without a file needs no package
+
     with open(path, encoding="utf-8") as stream:
         try:
             content = yaml.safe_load(stream)
-        except yaml.YAMLError as error:
+        except (yaml.YAMLError, ValueError, RecursionError) as error:  # UnicodeDecodeError is one
             raise ValueError(f"{path} is not YAML: {' '.join(str(error).split())}.") from None
     if not isinstance(content, dict):
         raise ValueError(
-            f"{path} holds no `name: value` lines; write one flag a line, without the dashes."
+            f"{path} has no `name: value` lines; write one flag per line, without the dashes."
         )
-    names = {
-        alias: f.name
-        for f in dataclasses.fields(config_class)
-        for alias in (f.name,) + f.metadata["alias"]
-    }
-    hints = typing.get_type_hints(config_class)
+    flags = flags_of(config_class)
+    named = {alias: item for item in flags for alias in (item.name,) + item.meta["alias"]}
     values = {}
     for key, value in content.items():
-        if key not in names:
-            raise ValueError(f"{path}: {_unknown(str(key), config_class)}")
-        values[names[key]] = _typed(hints[names[key]], value, f"{path}: {key}")
+        if key not in named:
+            raise ValueError(f"{path}: {_unknown(str(key), flags)}")
+        values[named[key].name] = _typed(named[key].kind, value, f"{path}: {key}")
     return values
 
 
-def _parser(config_class, description):
-    parser = _Parser(
-        description=description,
-        argument_default=_ABSENT,
-        allow_abbrev=False,
-        formatter_class=lambda prog: argparse.RawDescriptionHelpFormatter(
-            prog, max_help_position=32, width=100
-        ),
-    )
-    groups, hints = {}, typing.get_type_hints(config_class)
-    for field in sorted(dataclasses.fields(config_class), key=lambda f: f.metadata["late"]):
-        meta, kind = field.metadata, hints[field.name]
-        group = groups.setdefault(meta["group"], None) or parser.add_argument_group(meta["group"])
-        groups[meta["group"]] = group
-        options = dict(dest=field.name, type=_reader(kind, field.name))
-        if _is_tuple(kind):
-            options["nargs"] = "+"
-            options["action"] = _Flatten
-        elif _plain(kind) is bool:
-            options.update(nargs="?", const=True)
-        shown = "" if field.default in (None, "") else f" (default: {_spell(field.default)})"
-        allowed = f" one of {', '.join(map(str, meta['choices']))}" if meta["choices"] else ""
-        metavar = _metavar(kind, field.name)
-        group.add_argument(
-            f"--{field.name}",
-            help=(meta["help"] + allowed + shown).replace("%", "%%"),
-            metavar=metavar,
-            **options,
-        )
-        for alias in meta["alias"]:
-            group.add_argument(f"--{alias}", help=argparse.SUPPRESS, **options)
-        if _plain(kind) is bool:
-            group.add_argument(
-                f"--no_{field.name}",
-                dest=field.name,
-                action="store_const",
-                const=False,
-                help=argparse.SUPPRESS,
-            )
+def _assemble(config_class, values):
+    """{flag: value} -> an instance, with the instances of nested classes inside."""
+    own = {}
+    for field in dataclasses.fields(config_class):
+        inner = field.metadata.get("nested")
+        if inner is not None:
+            names = {item.name for item in flags_of(inner)}
+            own[field.name] = _assemble(inner, {n: v for n, v in values.items() if n in names})
+        elif field.name in values:
+            own[field.name] = values[field.name]
+    return config_class(**own)
+
+
+def _parser(flags):
+    parser = _Parser(argument_default=_ABSENT, allow_abbrev=False, add_help=False, prog=_program())
+    for item in flags:
+        options = dict(dest=item.name, type=_reader(item.kind, item.name))
+        if _is_tuple(item.kind):
+            options.update(nargs="+", action=_Flatten)
+        for name in (item.name,) + item.meta["alias"]:
+            parser.add_argument(f"--{name}", **options)
     return parser
 
 
-def _metavar(kind, name):
-    """What --help shows in place of a value."""
-    plain = _plain(kind.__args__[0] if _is_tuple(kind) else kind)
-    if plain is str and name.split("_")[-1] in ("path", "file", "config", "images", "output"):
-        return "PATH"
-    return {bool: "yes|no", int: "N", float: "X"}.get(plain, "TEXT")
+def _spell_switches(words, flags):
+    """--loud, --no_loud and --loud yes -> --loud=true, --loud=false and --loud=yes: a switch never
+    takes a word that is not its value, as in `--decode PATH`."""
+    switches = {
+        name: item.name
+        for item in flags
+        if _plain(item.kind) is bool
+        for name in (f"--{item.name}",) + tuple(f"--{alias}" for alias in item.meta["alias"])
+    }
+    found, rest = [], list(words)
+    while rest:
+        word = rest.pop(0)
+        positive = f"--{word[5:]}" if word.startswith("--no_") else ""
+        if word in switches:
+            takes = rest and rest[0].lower() in _YES + _NO
+            found.append(f"{word}={rest.pop(0) if takes else 'true'}")
+        elif positive in switches:
+            found.append(f"{positive}=false")
+        else:
+            found.append(word)
+    return found
+
+
+def _positional(words, given, flags):
+    """What argparse left over -> {name: value} of the positional flags; a ValueError otherwise."""
+    unknown = [word for word in words if word.startswith("-")]
+    if unknown:
+        raise ValueError(_unknown(unknown[0].split("=")[0], flags, prefix="--"))
+    values, rest = {}, list(words)
+    for item in flags:
+        if not item.meta["positional"] or not rest:
+            continue
+        if item.name in given:
+            break
+        read = _reader(item.kind, item.name)
+        try:
+            if _is_tuple(item.kind):
+                values[item.name] = tuple(_parse(item.kind.__args__[0], word) for word in rest)
+                rest = []
+            else:
+                values[item.name] = read(rest.pop(0))
+        except (ValueError, argparse.ArgumentTypeError) as error:
+            raise ValueError(f"{item.name}: {error}.") from None
+    if rest:
+        raise ValueError(_unexpected(rest[0], flags))
+    return values
+
+
+def _unexpected(word, flags):
+    """The sentence about an argument without a flag."""
+    names = {item.name for item in flags}
+    if word.endswith((".yaml", ".yml")) and "config" in names:
+        return f"{word} has no flag; pass --config {word}."
+    return f"{word} is an unexpected argument; every value needs a flag, and --help lists them."
+
+
+def _help_page(flags, description, everything):
+    """The text of --help: what the script does, its examples, then a line or two per flag."""
+    width = min(max(shutil.get_terminal_size((100, 24)).columns - 2, NARROWEST), WIDEST)
+    flags = sorted((item for item in flags if not item.meta["hidden"]), key=_is_late)
+    short = any(item.meta["common"] and not _is_automatic(item) for item in flags)
+    shown = [item for item in flags if everything or not short or item.meta["common"]]
+    places = [item.name for item in flags if item.meta["positional"]]
+    parser = _Parser(
+        usage=" ".join([_program()] + [f"[{name}]" for name in places] + ["[flags]"]),
+        description=description.strip() if description else None,
+        formatter_class=lambda prog: argparse.RawDescriptionHelpFormatter(
+            prog, max_help_position=min(32, width // 3), width=width
+        ),
+        add_help=False,
+        epilog=_more(len(flags), len(shown)),
+    )
+    groups = {}
+    for item in shown:
+        title = item.meta["group"]
+        if title not in groups:
+            groups[title] = parser.add_argument_group(title)
+        metavar, text = _metavar(item)
+        if item.meta["positional"]:
+            text += "; the flag's name may be omitted"
+        groups[title].add_argument(f"--{item.name}", help=text.replace("%", "%%"), metavar=metavar)
+    return parser.format_help()
+
+
+def _is_late(item):
+    return item.meta["late"]
+
+
+def _is_automatic(item):
+    """Whether a flag is common because every call needs it, not because it was declared so."""
+    return item.meta["required"] or item.meta["positional"]
+
+
+def _more(count, shown):
+    return f"--help_all lists all {count} flags." if shown < count else None
+
+
+def _metavar(item):
+    """(what --help shows in place of a value, the help text with choices and default)."""
+    kind, meta = item.kind, item.meta
+    text = meta["help"].rstrip(":; ")
+    metavar = "{" + ",".join(map(str, meta["choices"])) + "}" if meta["choices"] else ""
+    if len(metavar) > LONGEST_CHOICES:
+        text += f": one of {', '.join(map(str, meta['choices']))}"
+        metavar = ""
+    if item.default not in (None, "", ()) and not meta["required"]:
+        text += f" (default: {_spell(item.default)})"
+    if not metavar:
+        plain = _plain(kind.__args__[0] if _is_tuple(kind) else kind)
+        is_path = item.name.split("_")[-1] in ("path", "file", "config", "images", "output")
+        metavar = {bool: "yes|no", int: "N", float: "X"}.get(plain, "PATH" if is_path else "TEXT")
+    return metavar, text
+
+
+def _program():
+    """How the script was called: `python train_nets.py`, `python -m evaluation.report`."""
+    spec = getattr(sys.modules.get("__main__"), "__spec__", None)
+    if spec is None or not spec.name or spec.name == "__main__":
+        return f"python {os.path.relpath(sys.argv[0])}" if sys.argv[0] else "python"
+    package = ".__main__"
+    name = spec.name[: -len(package)] if spec.name.endswith(package) else spec.name
+    return f"python -m {name}"
 
 
 class _Absent:
@@ -165,10 +407,11 @@ _ABSENT = _Absent()
 
 
 class _Parser(argparse.ArgumentParser):
-    """An ArgumentParser whose refusal is one sentence, as every other refusal here."""
+    """An ArgumentParser that ends in one sentence, like every other mistake of a user."""
 
     def error(self, message):
-        self.exit(complain(f"{message}."))
+        prefix = "argument "
+        self.exit(complain(f"{message[len(prefix) :] if message.startswith(prefix) else message}."))
 
 
 class _Flatten(argparse.Action):
@@ -193,11 +436,14 @@ def _reader(kind, name):
     return read
 
 
+_YES, _NO = ("true", "yes", "1"), ("false", "no", "0")
+
+
 def _parse(kind, text):
     if kind is bool:
-        if text.lower() in ("true", "yes", "1"):
+        if text.lower() in _YES:
             return True
-        if text.lower() in ("false", "no", "0"):
+        if text.lower() in _NO:
             return False
         raise ValueError(text)
     if kind is int:
@@ -220,28 +466,26 @@ def _typed(kind, value, where):
         raise ValueError(f"{where} is {value!r}, which is not {_article(kind)}.") from None
 
 
-def _check_range(field, value):
-    meta = field.metadata
-    for item in value if isinstance(value, tuple) else (value,):
-        if item is None:
+def _check_range(item, value):
+    meta = item.meta
+    for one in value if isinstance(value, tuple) else (value,):
+        if one is None:
             continue
-        if meta["choices"] and item not in meta["choices"]:
-            near = difflib.get_close_matches(
-                str(item), [str(choice) for choice in meta["choices"]], 1
-            )
+        if meta["choices"] and one not in meta["choices"]:
+            near = difflib.get_close_matches(str(one), [str(c) for c in meta["choices"]], 1)
             hint = f" Did you mean {near[0]}?" if near else ""
             raise ValueError(
-                f"--{field.name} {item} is not known; choose one of "
+                f"--{item.name} {one} is not known; choose one of "
                 f"{', '.join(map(str, meta['choices']))}.{hint}"
             )
         outside = (
-            (meta["low"] is not None and not item >= meta["low"])
-            or (meta["high"] is not None and not item <= meta["high"])
-            or (meta["above"] is not None and not item > meta["above"])
-            or (meta["below"] is not None and not item < meta["below"])
+            (meta["low"] is not None and not one >= meta["low"])
+            or (meta["high"] is not None and not one <= meta["high"])
+            or (meta["above"] is not None and not one > meta["above"])
+            or (meta["below"] is not None and not one < meta["below"])
         )
         if outside:
-            raise ValueError(f"--{field.name} {item} is out of range: it must be {_range(meta)}.")
+            raise ValueError(f"--{item.name} {one} is out of range: it must be {_range(meta)}.")
 
 
 def _range(meta):
@@ -251,19 +495,18 @@ def _range(meta):
     )
 
 
-def _unknown(name, config_class, prefix=""):
-    known = [prefix + f.name for f in dataclasses.fields(config_class)]
-    near = difflib.get_close_matches(name, known, 1, cutoff=0.5)
-    hint = f"did you mean {near[0]}?" if near else "--help lists the known ones."
+def _unknown(name, flags, prefix=""):
+    """The sentence about a name that is not a flag, with the one that is meant."""
+    names = [item.name for item in flags]
+    plain = name.lstrip("-").replace("-", "_").lower()
+    meant = [other for other in SYNONYMS.get(plain, ()) if other in names]
+    meant = meant or difflib.get_close_matches(plain, names, 1, cutoff=0.5)
+    hint = f"did you mean {prefix}{meant[0]}?" if meant else "--help lists the known ones."
     return f"{name} is not a known flag; {hint}"
 
 
-def _field(config_class, name):
-    return next(f for f in dataclasses.fields(config_class) if f.name == name)
-
-
-def _has(config_class, name):
-    return any(f.name == name for f in dataclasses.fields(config_class))
+def _first_sentence(config_class):
+    return (config_class.__doc__ or "").strip().splitlines()[0]
 
 
 def _is_tuple(kind):
@@ -284,4 +527,6 @@ def _article(kind):
 
 
 def _spell(value):
+    if isinstance(value, bool):
+        return "yes" if value else "no"
     return ",".join(map(str, value)) if isinstance(value, tuple) else str(value)

@@ -9,7 +9,8 @@ import numpy as np
 import pytest
 
 import convert_weights
-from checkpoint.reader import read_record, spec_of, variable_arrays
+from checkpoint.format import read_record
+from checkpoint.reader import spec_of, variable_arrays
 from nets.lineages import NetSpec
 from nets.weights.files import read_tensors, write_tensors
 from nets.weights.layout import tensors_of

@@ -63,7 +63,7 @@ def test_one_checkpoint_of_the_original_flags(sets, capsys):
         (["--ckpt_path", "EMPTY"], "holds no checkpoint"),
         (["--ckpt_file", "nowhere.ckpt"], "names no checkpoint"),
         ([], "either --ckpt_path"),
-        (["--ckpt_path", "CKPT", "--eval_datasets", "agedb_30"], "agedb_30.bin is not there"),
+        (["--ckpt_path", "CKPT", "--eval_datasets", "agedb_30"], "agedb_30.bin is missing"),
         (["--ckpt_path", "CKPT", "--net_depth", "50"], "depth 18, not --net_depth 50"),
         (["--ckpt_path", "CKPT", "--image_size", "112", "112"], "images of 16 x 20"),
         (["--ckpt_path", "CKPT", "--folds", "13"], "do not make 13 folds"),
@@ -92,8 +92,8 @@ def test_a_mistake_is_one_sentence_and_exit_code_2(tmp_path):
         stderr=subprocess.PIPE,
     )
     assert done.returncode == 2
-    said = [line for line in done.stderr.decode().splitlines() if line.startswith("error: ")]
-    assert said == [
+    errors = [line for line in done.stderr.decode().splitlines() if line.startswith("error: ")]
+    assert errors == [
         "error: --ckpt_path x is not a directory; pass a run's ckpt directory, or one checkpoint "
         "as --ckpt_file."
     ]

@@ -95,7 +95,7 @@ def test_a_torn_newest_checkpoint_costs_only_its_own_steps(small, undisturbed, t
     data = last_checkpoint(tmp_path, 8) + ".data-00000-of-00001"
     os.truncate(data, os.path.getsize(data) // 2)
     assert train_nets.main(run_flags(small, tmp_path)) == 0
-    assert "InsightFace_iter_8.ckpt is torn" in caplog.text
+    assert "InsightFace_iter_8.ckpt is not usable" in caplog.text
     assert_same_run(tmp_path, undisturbed)
 
 

@@ -73,7 +73,7 @@ def slow_roc(distances_P, issame_P, folds):
 
 
 def slow_threshold(far, thresholds, target):
-    """SciPy <= 1.9's interp1d(far, thresholds, kind="slinear")(target), in words: from the last
+    """SciPy <= 1.9's interp1d(far, thresholds, kind="slinear")(target): from the last
     point with far <= target, straight to the next; 0 where no point reaches the target."""
     if max(far) < target:
         return 0.0
@@ -84,14 +84,16 @@ def slow_threshold(far, thresholds, target):
     return thresholds[last] + share * (thresholds[last + 1] - thresholds[last])
 
 
-def slow_val(distances_P, issame_P, folds, target):
-    thresholds, vals = np.arange(0, 4, 0.001), []
+def slow_rates_at_far(distances_P, issame_P, folds, target):
+    """(TAR of each fold, achieved FAR of each fold)."""
+    thresholds, tars, fars = np.arange(0, 4, 0.001), [], []
     for train, test in slow_folds(len(issame_P), folds):
         impostor = distances_P[train][~issame_P[train]]
         far = [np.mean(impostor < threshold) for threshold in thresholds]
         limit = slow_threshold(far, thresholds, target)
-        vals.append(np.mean(distances_P[test][issame_P[test]] < limit))
-    return np.mean(vals)
+        tars.append(np.mean(distances_P[test][issame_P[test]] < limit))
+        fars.append(np.mean(distances_P[test][~issame_P[test]] < limit))
+    return tars, fars
 
 
 @pytest.mark.parametrize("pairs, folds", [(60, 10), (67, 10), (23, 3), (31, 1)])
@@ -119,8 +121,8 @@ def test_embeddings_are_taken_as_they_are_when_not_normalising():
 @pytest.mark.parametrize("target", [0.1, 0.01, 0.001])
 def test_tar_at_far_is_that_of_the_plain_loop(target):
     embeddings_ND, issame_P = make_pairs(212, seed=5, noise=1.2)
-    expected = slow_val(slow_distances(embeddings_ND), issame_P, 10, target)
-    assert abs(evaluate(embeddings_ND, issame_P).tar_at_far[target] - expected) < 1e-6
+    tars, _ = slow_rates_at_far(slow_distances(embeddings_ND), issame_P, 10, target)
+    assert abs(evaluate(embeddings_ND, issame_P).tar_at_far[target] - np.mean(tars)) < 1e-6
 
 
 def test_threshold_at_far_of_a_curve_with_ties():
@@ -133,6 +135,16 @@ def test_threshold_at_far_of_a_curve_with_ties():
 
 def test_threshold_is_zero_when_the_target_exceeds_the_curve():
     assert verification.threshold_at_far(np.array([0.0, 0.1, 0.1]), 0.5, np.arange(3.0)) == 0.0
+
+
+@pytest.mark.parametrize("target", [0.1, 0.001])
+def test_tar_std_and_achieved_far_are_those_of_the_held_out_folds(target):
+    embeddings_ND, issame_P = make_pairs(212, seed=5, noise=1.2)
+    distances_P = slow_distances(embeddings_ND)
+    tars, fars = slow_rates_at_far(distances_P, issame_P, 10, target)
+    result = evaluate(embeddings_ND, issame_P)
+    assert abs(result.tar_std[target] - np.std(tars)) < 1e-6
+    assert abs(result.achieved_far[target] - np.mean(fars)) < 1e-6
 
 
 def test_a_target_that_the_pairs_cannot_show_is_left_out():
@@ -195,7 +207,7 @@ def test_a_zero_embedding_is_left_zero():
 
 
 def test_any_number_of_pairs_gives_the_same_distances():
-    embeddings_ND, _ = make_pairs(2 * verification.PAIRS_AT_ONCE + 3, dimensions=3)
+    embeddings_ND, _ = make_pairs(2 * verification.PAIRS_PER_BLOCK + 3, dimensions=3)
     one_by_one = [
         verification.pair_distances(embeddings_ND[2 * i : 2 * i + 2])[0]
         for i in range(len(embeddings_ND) // 2)

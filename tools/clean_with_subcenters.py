@@ -22,7 +22,8 @@ if __package__ in (None, ""):  # run as a file: imports start at the repository'
 import numpy as np  # noqa: E402
 from tqdm import tqdm  # noqa: E402
 
-from checkpoint.reader import find_checkpoints, variable_arrays  # noqa: E402
+from checkpoint.format import find_checkpoints  # noqa: E402
+from checkpoint.reader import variable_arrays  # noqa: E402
 from data.convert.atomic_directory import is_done, work_directory  # noqa: E402
 from data.convert.outliers import centre_cosines, near_dominant, write_kept  # noqa: E402
 from data.formats.manifest import read_manifest  # noqa: E402

@@ -129,7 +129,7 @@ def _batch(config, plan, ranks):
     groups = drawn_groups(
         plan.identities, config.sample_rate, config.batch_size, ranks.size, ranks.host, ranks.size
     )
-    drawn = sum(group.count for group in groups)
+    drawn = sum(group.draws for group in groups)
     if drawn < slice_of(plan.identities, ranks.host, ranks.size)[1]:
         parts += [tf.zeros([drawn], tf.int32), tf.zeros([config.batch_size], tf.int32)]
     dataset = tf.data.Dataset.from_tensors(tuple(parts)).repeat()

@@ -5,7 +5,7 @@ import json
 import os
 import zlib
 
-from checkpoint.writer import steps_in
+from checkpoint.format import steps_in
 from data.formats.manifest import read_manifest
 from evaluation.verification_set import find_sets
 from losses.face_losses import find_loss

@@ -5,7 +5,7 @@ import logging
 import os
 import re
 
-from checkpoint.reader import find_checkpoints, write_record
+from checkpoint.format import find_checkpoints, write_record
 from checkpoint.writer import CheckpointWriter, clear_unfinished, newest_whole
 from data.pipeline.batches import damage, training_batches
 from runtime import tf1

@@ -9,6 +9,7 @@ import collections
 import errno
 import os
 import struct
+from typing import List, Optional
 
 import numpy as np
 
@@ -76,6 +77,39 @@ def read_frames(path, check=True):
                 raise _damage(path, at, "is damaged: its checksum is wrong")
             yield at, example
             at += 16 + length
+
+
+def frames_after_damage(data: bytes) -> List[bytes]:
+    """The Examples of a shard from its first damaged one on, b"" for each damaged one.
+
+    Where a length is damaged, the next frame is searched byte by byte for a length with the right
+    checksum; what lies between counts as one record."""
+    examples, at, damaged = [], 0, False  # type: Tuple[List[bytes], int, bool]
+    while at < len(data):
+        length = _length_at(data, at)
+        if length is None:
+            candidates = range(at + 1, len(data) - LENGTH.size)
+            at = next((i for i in candidates if _length_at(data, i) is not None), len(data))
+            example, whole = b"", False
+        else:
+            example = data[at + LENGTH.size : at + LENGTH.size + length]
+            (crc,) = struct.unpack_from("<I", data, at + LENGTH.size + length)
+            whole = masked(crc32c(example)) == crc
+            at += LENGTH.size + length + TAIL
+        damaged = damaged or not whole
+        if damaged:
+            examples.append(example if whole else b"")
+    return examples
+
+
+def _length_at(data: bytes, at: int) -> Optional[int]:
+    """The length of the frame that starts there, or None if none does."""
+    if at + LENGTH.size > len(data):
+        return None
+    length, crc = LENGTH.unpack_from(data, at)
+    if length > LARGEST_EXAMPLE or at + LENGTH.size + length + TAIL > len(data):
+        return None
+    return length if masked(crc32c(data[at : at + 8])) == crc else None
 
 
 def read_shard(path, check=True):

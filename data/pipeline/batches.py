@@ -85,6 +85,7 @@ def training_batches(
                 image_size=image_size,
                 host=host,
                 hosts=hosts,
+                graph_seed=tf.get_default_graph().seed,
             )
         )
         batches = _without_gaps(batches, len(_STREAMS) - 1, start_image)
@@ -157,12 +158,16 @@ def first_damage(
     image_size=(112, 112),
     host=0,
     hosts=1,
+    graph_seed=None,
 ):
     """The first record among `images` of the stream from start_image on that cannot be trained on,
-    as a sentence, or None. For a run whose batch failed: it reads the same records again."""
+    as a sentence, or None. For a run whose batch failed: it reads the same records again.
+    graph_seed: of the run's graph; Dataset.shuffle draws from it as well as from its own seed."""
     manifest, names = _open(path)
     raw = _holds_pixels(names[0], manifest, image_size)
     with tf.Graph().as_default():
+        if graph_seed is not None:
+            tf.set_random_seed(graph_seed)
         stream = RecordStream(names, manifest, seed, buffer_size, host, hosts)
         records = stream.records(start_image).take(images)
         following = tf.data.make_initializable_iterator(records)

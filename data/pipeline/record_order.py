@@ -3,6 +3,9 @@
 S shards in the data set, M of them in this host's share, in G groups. Records stay bytes here.
 """
 
+import numpy as np
+
+from data.formats.tfrecord import frames_after_damage
 from data.pipeline.stateless_random import hashed, shuffle_seed
 from runtime.tf1 import tf
 
@@ -37,49 +40,74 @@ class RecordStream:
         """One epoch's records but the first `skip`.
 
         Shards in an order hashed from (seed, epoch); this host's stretch of it; as many neighbours
-        at a time as fill the shuffle buffer are shuffled among themselves. So whole groups can be
-        skipped by their counts, and a group depends on nothing before it."""
-        order_S = tf.argsort(
-            hashed(self.seed, 2, epoch, tf.range(len(self.counts), dtype=tf.int64))
-        )
+        as fill the shuffle buffer form a group and are shuffled among themselves. So whole groups
+        can be skipped by their counts, and a group depends on nothing before it."""
+        shards = len(self.counts)
+        order_S = tf.argsort(hashed(self.seed, 2, epoch, tf.range(shards, dtype=tf.int64)))
         counts_S = tf.gather(tf.constant(self.counts, tf.int64), order_S)
         before_S = tf.cumsum(counts_S, exclusive=True)
         start_S = tf.clip_by_value(self.low - before_S, 0, counts_S)
         length_S = tf.clip_by_value(self.high - before_S, 0, counts_S) - start_S
-        mine_S = length_S > 0
-        shard_M, start_M, length_M = (
-            tf.boolean_mask(x, mine_S) for x in (tf.cast(order_S, tf.int64), start_S, length_S)
-        )
-        full_M = tf.cumsum(length_M, exclusive=True) // self.buffer_size
-        group_M = tf.unique(full_M).idx  # M of this host's shards -> G groups, numbered from 0
-        length_G = tf.segment_sum(length_M, group_M)
-        skip_G = tf.clip_by_value(skip - tf.cumsum(length_G, exclusive=True), 0, length_G)
-        left_G = tf.where(skip_G < length_G)[:, 0]
+        stop_S = tf.cumsum(length_S)  # of this host's records, up to and with each shard
+        group_S = self._groups(length_S, stop_S)
+        first_group = tf.gather(group_S, _position(stop_S, skip, "right"))
+        order_S = tf.cast(order_S, tf.int64)
+
+        def piece(place):
+            return self.shard(*(tf.gather(x, place) for x in (order_S, start_S, length_S)))
 
         def group(g):
-            inside = tf.equal(tf.cast(group_M, tf.int64), g)
-            shards = tf.data.Dataset.from_tensor_slices(
-                tuple(tf.boolean_mask(x, inside) for x in (shard_M, start_M, length_M))
-            )
-            records = shards.flat_map(self.shard)
+            first, last = _position(group_S, g, "left"), _position(group_S, g, "right")
+            records = tf.data.Dataset.range(first, last).flat_map(piece)
+            skipped = tf.maximum(skip - tf.gather(stop_S - length_S, first), 0)
             seed = shuffle_seed(self.seed, 3, epoch, g)
-            return records.shuffle(self.buffer_size, seed=seed).skip(tf.gather(skip_G, g))
+            return records.shuffle(self.buffer_size, seed=seed).skip(skipped)
 
-        return tf.data.Dataset.from_tensor_slices(left_G).flat_map(group)
+        return tf.data.Dataset.range(first_group, group_S[-1] + 1).flat_map(group)
+
+    def _groups(self, length_S, stop_S):
+        """int64 [S], not decreasing: the group of each shard, numbered from 0; -1 before the first.
+
+        Of fixed shape: masks and segments of unknown length were once seen to disagree in length.
+        """
+        full_S = (stop_S - length_S) // self.buffer_size  # not decreasing
+        mine_S = tf.cast(length_S > 0, tf.int64)
+        earlier_S = tf.cumsum(mine_S, exclusive=True)
+        # A shard opens a group where none of this host's before it has the same quotient.
+        opens_S = tf.equal(earlier_S, tf.gather(earlier_S, tf.searchsorted(full_S, full_S)))
+        return tf.cumsum(mine_S * tf.cast(opens_S, tf.int64)) - 1
 
     def shard(self, shard, start, length):
         """Records start ... start + length of one shard.
 
-        TensorFlow leaves a file at its first bad checksum; what is lost of it comes as empty
-        records, so that every later record keeps its position."""
+        TensorFlow leaves a file at its first bad checksum. What follows is then read by Python,
+        from the next valid frame on; a damaged record comes as an empty one, so that every later
+        record keeps its position."""
         name = tf.gather(tf.constant(self.names), shard)
         readable = tf.data.Dataset.from_tensors(name).map(_opened)
         readable = readable.apply(tf.data.experimental.ignore_errors())
         examples = readable.flat_map(lambda path: tf.data.TFRecordDataset(path, None, READ_BYTES))
         examples = examples.apply(tf.data.experimental.ignore_errors())
+        # Only reached where TensorFlow found fewer records than the manifest counts.
+        rest = tf.data.Dataset.from_tensors(name).flat_map(_rest_of_damaged_shard)
         lost = tf.data.Dataset.from_tensors(tf.constant(b"")).repeat()
-        numbered = examples.concatenate(lost).enumerate(start=shard * (1 << RECORD_BITS))
-        return numbered.skip(start).take(length)
+        numbered = examples.concatenate(rest).concatenate(lost)
+        return numbered.enumerate(start=shard * (1 << RECORD_BITS)).skip(start).take(length)
+
+
+def _rest_of_damaged_shard(path):
+    """Dataset of the Examples from the first damaged record on, which itself is empty bytes."""
+
+    def read(path):
+        try:
+            with tf.io.gfile.GFile(path.decode(), "rb") as stream:
+                return np.array(frames_after_damage(stream.read()), dtype=object)
+        except (tf.errors.OpError, OSError):
+            return np.array([], dtype=object)
+
+    examples = tf.numpy_function(read, [path], tf.string)
+    examples.set_shape([None])
+    return tf.data.Dataset.from_tensor_slices(examples)
 
 
 def _opened(path):
@@ -93,6 +121,11 @@ def _opened(path):
 def shard_and_number(record):
     """A record's name (Python int) -> the index of its shard, its number in it."""
     return record >> RECORD_BITS, record & ((1 << RECORD_BITS) - 1)
+
+
+def _position(sorted_S, value, side):
+    """How many of the sorted int64 [S] are below the scalar; "right": below or equal. int64."""
+    return tf.searchsorted(sorted_S, value[None], side=side, out_type=tf.int64)[0]
 
 
 def _int64(value):

@@ -1,26 +1,30 @@
-"""What a checkpoint gets wrong: every pair's score, errors by person, and the hardest pairs as a
-page. P pairs, N = 2 P images."""
+"""The errors of a checkpoint on a set: every pair's score, errors per identity, the hardest pairs.
+
+P pairs, N = 2 P images.
+"""
 
 import csv
-import hashlib
 import html
 import os
+from typing import Any, Dict, Iterable, Iterator, List, Sequence
 
 import numpy as np
 
 import verification
-from data.eval_data_reader import read_pairs
 from evaluation.report.page import SYNTHETIC, data_uri, page, pair_item, write_page
-from evaluation.verification_set import hardest_pairs
+from evaluation.verification_set import SetResult, VerificationSet, hardest_pairs
+from runtime.files import atomic_write
 
 SHOWN = 24  # hardest pairs of each kind
 WORST_PEOPLE = 20
+Row = Dict[str, Any]
 
 
-def write_pairs_report(directory, result, path, title):
-    """A SetResult of the .bin at `path` -> <set>_pairs.csv, <set>_people.csv and <set>.html."""
-    encoded, _ = read_pairs(path)
-    person_N = people_of(encoded, result.issame_P)
+def write_pairs_report(
+    directory: str, result: SetResult, pairs: VerificationSet, title: str
+) -> str:
+    """Writes <set>_pairs.csv, <set>_people.csv and <set>.html; returns the page's path."""
+    person_N = people_of(pairs.row_N, result.issame_P)
     limit_P = result.flip.best_thresholds[
         verification.fold_of_pair(len(result.issame_P), len(result.flip.best_thresholds))
     ]
@@ -30,39 +34,33 @@ def write_pairs_report(directory, result, path, title):
     base = os.path.join(directory, result.name)
     _write_csv(f"{base}_pairs.csv", pair_rows(result, person_N, limit_P, accepted_P))
     _write_csv(f"{base}_people.csv", people)
-    return write_page(
-        f"{base}.html", page(title, _body(title, result, encoded, accepted_P, people))
-    )
+    return write_page(f"{base}.html", page(title, _body(title, result, pairs, accepted_P, people)))
 
 
-def people_of(encoded, issame_P):
-    """int [N]: which person each image shows, as far as the set tells. A .bin names nobody, but
-    the images of a genuine pair, and equal images in several pairs, are one person."""
-    image_N = _same_bytes(encoded)
-    parent = list(range(len(encoded)))
+def people_of(row_N: Sequence[int], issame_P: np.ndarray) -> np.ndarray:
+    """int [N]: the identity of each image, as far as the set implies it. A .bin has no names, but
+    the images of a genuine pair, and equal images in several pairs, are of one identity.
 
-    def root(i):
+    row_N: a number per image, equal for equal images."""
+    first_of: Dict[int, int] = {}
+    parent = [first_of.setdefault(int(row), i) for i, row in enumerate(row_N)]
+
+    def root(i: int) -> int:
         while parent[i] != i:
             parent[i] = parent[parent[i]]
             i = parent[i]
         return i
 
-    for i, first in enumerate(image_N):
-        parent[root(i)] = root(first)
-    for pair in np.flatnonzero(issame_P):
+    for pair in np.flatnonzero(issame_P).tolist():
         parent[root(2 * pair)] = root(2 * pair + 1)
-    numbers = {}
-    return np.array([numbers.setdefault(root(i), len(numbers)) for i in range(len(encoded))])
+    numbers: Dict[int, int] = {}
+    return np.array([numbers.setdefault(root(i), len(numbers)) for i in range(len(parent))])
 
 
-def _same_bytes(encoded):
-    """For each image, the first image with the same bytes."""
-    first = {}
-    return [first.setdefault(hashlib.sha1(image).digest(), i) for i, image in enumerate(encoded)]
-
-
-def pair_rows(result, person_N, limit_P, accepted_P):
-    """A dict a pair: its score, what was said of it, and by which fold's threshold."""
+def pair_rows(
+    result: SetResult, person_N: np.ndarray, limit_P: np.ndarray, accepted_P: np.ndarray
+) -> Iterator[Row]:
+    """A dict per pair: its score, the decision, and its fold's threshold."""
     for pair, (distance, same) in enumerate(zip(result.distances_P, result.issame_P)):
         yield {
             "pair": pair,
@@ -77,8 +75,8 @@ def pair_rows(result, person_N, limit_P, accepted_P):
         }
 
 
-def people_errors(result, person_N, accepted_P):
-    """A dict a person, the most mistaken first."""
+def people_errors(result: SetResult, person_N: np.ndarray, accepted_P: np.ndarray) -> List[Row]:
+    """A dict per identity, the one with most errors first."""
     wrong_P = accepted_P != result.issame_P
     people = int(person_N.max()) + 1
     counts = {name: np.zeros(people, int) for name in ("pairs", "false_accepts", "false_rejects")}
@@ -102,7 +100,7 @@ def people_errors(result, person_N, accepted_P):
     return rows
 
 
-def _body(title, result, encoded, accepted_P, people):
+def _body(title, result, pairs, accepted_P, people):
     wrong = int((accepted_P != result.issame_P).sum())
     synthetic = f'<p class="synthetic">{SYNTHETIC}</p>' if result.synthetic else ""
     alike, unlike = _hardest(result)
@@ -110,11 +108,11 @@ def _body(title, result, encoded, accepted_P, people):
         f'<header><div class="top"><b>{html.escape(title)}</b></div>'
         f"<h1>{wrong:,} of {len(accepted_P):,} pairs are wrong.</h1>"
         f'<p class="lede soft">Accuracy-Flip {100 * result.flip.accuracy:.2f} % ± '
-        f"{100 * result.flip.accuracy_std:.2f}, each pair judged by the threshold of the other "
+        f"{100 * result.flip.accuracy_std:.2f}, each pair compared with the threshold of the other "
         f"folds. Every pair is in {html.escape(result.name)}_pairs.csv.</p>{synthetic}</header>"
-        + _gallery("Different people, most alike", alike, result, encoded, accepted_P)
-        + _gallery("One person, least alike", unlike, result, encoded, accepted_P)
-        + _people_section(people, encoded)
+        + _gallery("Different people, most alike", alike, result, pairs, accepted_P)
+        + _gallery("One person, least alike", unlike, result, pairs, accepted_P)
+        + _people_section(people, pairs)
     )
 
 
@@ -126,25 +124,25 @@ def _hardest(result):
     )
 
 
-def _gallery(title, pairs, result, encoded, accepted_P):
-    items = "".join(_item(pair, result, encoded, accepted_P) for pair in pairs)
+def _gallery(title, numbers, result, pairs, accepted_P):
+    items = "".join(_item(number, result, pairs, accepted_P) for number in numbers)
     return f'<section><h2>{title}</h2><ul class="pairs">{items}</ul></section>'
 
 
-def _item(pair, result, encoded, accepted_P):
-    same = bool(result.issame_P[pair])
-    images = encoded[2 * pair : 2 * pair + 2]
-    return pair_item(pair, images, same, accepted_P[pair] == same, result.distances_P[pair])
+def _item(number, result, pairs, accepted_P):
+    same = bool(result.issame_P[number])
+    right = accepted_P[number] == same
+    return pair_item(number, pairs.pair(number), same, right, result.distances_P[number])
 
 
-def _people_section(people, encoded):
+def _people_section(people, pairs):
     worst = [row for row in people if row["false_accepts"] + row["false_rejects"]][:WORST_PEOPLE]
     if not worst:
         return ""
     if worst[0]["false_accepts"] + worst[0]["false_rejects"] == 1:
-        return "<section><h2>People</h2><p>Nobody is mistaken more than once.</p></section>"
+        return "<section><h2>Identities</h2><p>No identity is in more than one error.</p></section>"
     rows = "".join(
-        f'<tr><td><img width="56" height="56" src="{data_uri(encoded[row["first_image"]])}" '
+        f'<tr><td><img width="56" height="56" src="{data_uri(pairs.image(row["first_image"]))}" '
         f'alt="person {row["person"]}"></td><th>{row["person"]}</th>'
         + "".join(
             f'<td class="number">{row[name]}</td>'
@@ -158,16 +156,16 @@ def _people_section(people, encoded):
         for name in ("images", "pairs", "false accepts", "false rejects")
     )
     return (
-        "<section><h2>People most often mistaken</h2><p>The set names nobody: images of a genuine "
-        "pair, and equal images, are taken for one person.</p>"
+        "<section><h2>Identities with most errors</h2><p>The set has no names: images of a genuine "
+        "pair, and equal images, count as one identity.</p>"
         f'<div class="scroll people"><table><thead><tr><th></th><th>person</th>{heads}</tr></thead>'
         f"<tbody>{rows}</tbody></table></div></section>"
     )
 
 
-def _write_csv(path, rows):
+def _write_csv(path: str, rows: Iterable[Row]) -> None:
     rows = list(rows)
-    with open(path, "w", encoding="utf-8", newline="") as stream:
+    with atomic_write(path, newline="") as stream:
         writer = csv.DictWriter(stream, list(rows[0]))
         writer.writeheader()
         writer.writerows(rows)

@@ -31,7 +31,7 @@ class CheckpointEmbedder:
     ) -> None:
         self.prefix, self.batch_size = ckpt_prefix, batch_size
         self.spec: NetSpec = spec_of(ckpt_prefix)
-        self.image_size: Tuple[int, int] = tuple(self.spec.image_size)
+        self.image_size = (int(self.spec.image_size[0]), int(self.spec.image_size[1]))
         self.device, self.session_config = device, session_config(device)
         self.session: Any = None
 

@@ -5,16 +5,9 @@ import os
 import numpy as np
 import pytest
 
-from checkpoint.reader import (
-    find_checkpoints,
-    read_record,
-    restore,
-    save_arrays,
-    spec_of,
-    step_of,
-    variable_arrays,
-    write_record,
-)
+from checkpoint.format import find_checkpoints, read_record, step_of, write_record
+from checkpoint.reader import restore, spec_of, variable_arrays
+from checkpoint.writer import save_arrays
 from nets.lineages import NetSpec
 from nets.weights.name_maps import canonical
 from runtime.tf1 import tf

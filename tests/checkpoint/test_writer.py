@@ -7,10 +7,13 @@ import numpy as np
 import pytest
 
 from checkpoint import writer as checkpoint_writer
-from checkpoint.writer import CheckpointWriter, clear_unfinished, newest_whole, steps_in
+from checkpoint.format import clear_unfinished, newest_whole, steps_in
+from checkpoint.writer import CheckpointWriter, save_arrays
 from runtime.distributed.ranks import Ranks
 from runtime.tf1 import tf
 from runtime.variables import weight
+
+RUN = {"net": {}, "training": {}, "dataset": {}}
 
 
 @pytest.fixture
@@ -18,7 +21,7 @@ def written(tmp_path):
     """(directory, write): write(step) makes a whole checkpoint in which v == step."""
     with tf.Graph().as_default(), tf.Session() as session:
         value = tf.get_variable("v", [], tf.float32)
-        writer = CheckpointWriter(str(tmp_path), {"net": {}}, keep=3)
+        writer = CheckpointWriter(str(tmp_path), RUN, keep=3)
 
         def write(step, best=False):
             session.run(value.assign(float(step)))
@@ -62,7 +65,7 @@ def change_a_byte(path):
 
 @pytest.mark.parametrize("damage", [cut, change_a_byte, os.remove])
 @pytest.mark.parametrize("part", [".data-00000-of-00001", ".index", ".json"])
-def test_a_torn_checkpoint_is_passed_over(written, damage, part):
+def test_an_incomplete_checkpoint_is_skipped(written, damage, part):
     directory, write = written
     write(1)
     damage(write(2) + part)
@@ -70,12 +73,12 @@ def test_a_torn_checkpoint_is_passed_over(written, damage, part):
     assert record["step"] == 1 and prefix.endswith("_1.ckpt")
 
 
-def test_a_torn_checkpoint_is_said_aloud(written, caplog):
+def test_an_incomplete_checkpoint_is_logged_with_the_reason(written, caplog):
     directory, write = written
     write(1)
     cut(write(2) + ".index")
     newest_whole(directory)
-    assert "InsightFace_iter_2.ckpt is torn" in caplog.text and ".index" in caplog.text
+    assert "InsightFace_iter_2.ckpt is not usable" in caplog.text and ".index" in caplog.text
 
 
 def test_nothing_is_found_where_nothing_was_written(tmp_path):
@@ -83,7 +86,7 @@ def test_nothing_is_found_where_nothing_was_written(tmp_path):
     assert newest_whole(str(tmp_path / "nowhere")) == (None, None)
 
 
-def test_what_a_killed_writer_left_is_cleared(written):
+def test_a_killed_writers_files_are_removed(written):
     directory, write = written
     write(1)
     os.makedirs(os.path.join(directory, ".writing-abc"))
@@ -121,7 +124,7 @@ def test_a_large_variable_is_written_in_blocks_of_one_tensor(tmp_path, monkeypat
         whole = weight("whole", [1001, 16], tf.constant_initializer(values))
         half = weight("half", [1001, 16], tf.constant_initializer(-values), slice_of=(1001, 2002))
         small = weight("small", [7], tf.zeros_initializer())
-        writer = CheckpointWriter(str(tmp_path), {"net": {}}, keep=3)
+        writer = CheckpointWriter(str(tmp_path), RUN, keep=3)
         session.run(tf.global_variables_initializer())
         prefix = writer.save(session, 1)
         reader = tf.train.load_checkpoint(prefix)
@@ -154,6 +157,135 @@ def test_hosts_with_uneven_slices_write_one_tensor(tmp_path, monkeypatch):
     reader = tf.train.load_checkpoint(prefix)
     np.testing.assert_array_equal(reader.get_tensor("centres"), values)
     np.testing.assert_array_equal(reader.get_tensor("bias"), np.ones(3))
+
+
+NO_ROOM = OSError(28, "No space left on device")
+
+
+@pytest.fixture
+def failing(tmp_path, monkeypatch):
+    """(session, writer, fail): after fail(n), n attempts to publish raise NO_ROOM."""
+    monkeypatch.setattr(checkpoint_writer, "PAUSE_SECONDS", 0.0)
+    left, real = [0], checkpoint_writer._publish
+
+    def publish(*arguments):
+        left[0] -= 1
+        if left[0] >= 0:
+            raise NO_ROOM
+        real(*arguments)
+
+    monkeypatch.setattr(checkpoint_writer, "_publish", publish)
+    with tf.Graph().as_default(), tf.Session() as session:
+        tf.get_variable("v", [500], tf.float32)
+        session.run(tf.global_variables_initializer())
+        writer = CheckpointWriter(str(tmp_path), RUN, keep=2)
+        yield session, writer, lambda count: left.__setitem__(0, count)
+
+
+def test_a_save_is_tried_again(failing):
+    session, writer, fail = failing
+    fail(1)
+    assert writer.save(session, 1)
+    assert (writer.saved_step, writer.failure) == (1, "")
+
+
+def test_a_failed_save_is_known_until_one_succeeds(failing):
+    session, writer, fail = failing
+    writer.save(session, 1)
+    fail(checkpoint_writer.ATTEMPTS)
+    assert writer.save(session, 2) is None
+    assert writer.saved_step == 1 and "No space left on device" in writer.failure
+    writer.save_best(session, 2)
+    assert writer.failure  # the best checkpoint is not what a run resumes from
+    assert writer.save(session, 3) and not writer.failure
+
+
+def test_a_full_disk_is_logged_with_the_bytes_that_are_needed(failing, caplog):
+    session, writer, fail = failing
+    fail(checkpoint_writer.ATTEMPTS)
+    writer.save(session, 1)
+    assert "No space left on device (0.0 MB needed, " in caplog.text and " MB free" in caplog.text
+    assert writer.bytes == 500 * 4
+
+
+def test_a_full_disk_costs_the_oldest_checkpoint_that_this_one_replaces(failing):
+    session, writer, fail = failing
+    for step in (1, 2):
+        writer.save(session, step)
+    fail(checkpoint_writer.ATTEMPTS)
+    writer.save(session, 3)
+    assert steps_in(writer.directory) == [2]
+
+
+def test_the_cause_of_tensorflows_error_is_logged_not_its_heading(tmp_path, caplog, monkeypatch):
+    monkeypatch.setattr(checkpoint_writer, "PAUSE_SECONDS", 0.0)
+    with tf.Graph().as_default(), tf.Session() as session:
+        tf.get_variable("v", [], tf.float32)
+        session.run(tf.global_variables_initializer())
+        writer = CheckpointWriter(str(tmp_path / "ckpt"), RUN, keep=2)
+        (tmp_path / "ckpt").write_text("a file where the directory belongs")
+        assert writer.save(session, 1) is None
+    assert "Not a directory" in writer.failure and "Graph execution" not in caplog.text
+
+
+LIMITED = """
+import resource, signal, sys
+from checkpoint import writer as checkpoint_writer
+from runtime.tf1 import tf
+
+checkpoint_writer.PAUSE_SECONDS = 0.0
+signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+resource.setrlimit(resource.RLIMIT_FSIZE, (65536, 65536))
+tf.get_variable("v", [65536], tf.float32)
+writer = checkpoint_writer.CheckpointWriter(sys.argv[1], {"net": {}}, keep=3)
+with tf.Session() as session:
+    session.run(tf.global_variables_initializer())
+    print(writer.save(session, 1), writer.saved_step)
+print(writer.failure)
+"""
+
+
+def test_a_checkpoint_that_the_system_cuts_is_removed_and_the_cause_reported(tmp_path):
+    """A limit on a file's size stands for a full disk: the same error comes out of the same write,
+    inside TensorFlow."""
+    words = [sys.executable, "-c", LIMITED, str(tmp_path)]
+    lines = subprocess.check_output(words).decode().splitlines()
+    assert lines[0] == "None None" and lines[1] == "File too large"
+    assert not os.listdir(str(tmp_path))
+
+
+@pytest.mark.parametrize("name", ["out[1]", "out*", "out?"])
+def test_a_directory_that_tensorflow_reads_as_a_pattern_is_refused(tmp_path, name):
+    with tf.Graph().as_default():
+        tf.get_variable("v", [], tf.float32)
+        with pytest.raises(ValueError, match="pass another --output_path"):
+            CheckpointWriter(str(tmp_path / name), RUN, keep=1)
+    with pytest.raises(ValueError, match="Rename the directory"):
+        save_arrays(str(tmp_path / name / "a.ckpt"), {"v": np.zeros(1, np.float32)}, RUN)
+
+
+def test_another_hosts_failure_fails_the_checkpoint_here(tmp_path, monkeypatch):
+    monkeypatch.setattr(checkpoint_writer, "PAUSE_SECONDS", 0.0)
+
+    class Disagreement:
+        def all_say(self, session, yes):
+            return False
+
+    with tf.Graph().as_default(), tf.Session() as session:
+        tf.get_variable("v", [], tf.float32)
+        session.run(tf.global_variables_initializer())
+        writer = CheckpointWriter(str(tmp_path), RUN, keep=1, agreement=Disagreement())
+        assert writer.save(session, 1) is None
+    assert "another host" in writer.failure and not os.listdir(str(tmp_path))
+
+
+def test_arrays_are_written_as_a_checkpoint_with_checksums(tmp_path):
+    prefix = str(tmp_path / "InsightFace_iter_0.ckpt")
+    value = np.arange(6, dtype=np.float32).reshape(2, 3)
+    save_arrays(prefix, {"a/W": value}, dict(RUN, step=0))
+    np.testing.assert_array_equal(tf.train.load_checkpoint(prefix).get_tensor("a/W"), value)
+    assert newest_whole(str(tmp_path))[0] == prefix
+    assert len(os.listdir(str(tmp_path))) == 3
 
 
 SAVE = """

@@ -4,6 +4,7 @@ import pytest
 
 from inference.backends.base import ModelOptions
 from inference.model_files import (
+    checkpoint_prefix,
     choose_backend,
     is_exported,
     model_kind,
@@ -32,13 +33,13 @@ def test_a_checkpoint_is_its_prefix_or_its_index(ending):
     assert model_kind(path) == "checkpoint" and not is_exported(path)
 
 
-def test_a_directory_of_checkpoints_names_one_of_them():
-    with pytest.raises(ValueError, match="is a directory of checkpoints; pass.*iter_40.ckpt"):
-        model_kind(tiny_sets.checkpoints())
+def test_a_directory_of_checkpoints_stands_for_the_last_one():
+    assert model_kind(tiny_sets.checkpoints()) == "checkpoint"
+    assert checkpoint_prefix(tiny_sets.checkpoints()) == tiny_sets.prefix(tiny_sets.STEPS[1])
 
 
 def test_another_directory_is_refused(tmp_path):
-    with pytest.raises(ValueError, match="without a saved_model.pb"):
+    with pytest.raises(ValueError, match="without a saved_model.pb and without checkpoints"):
         model_kind(str(tmp_path))
 
 

@@ -4,10 +4,10 @@ import numpy as np
 import pytest
 
 from losses import centre_cosines, class_centres
-from losses.class_centres import class_centres_loss
 from losses.face_losses import LOSSES
 from runtime.tf1 import tf
 from runtime.variables import decayed_variables
+from tests.losses.tiny_heads import head_of
 
 IMAGES, SIZE, IDENTITIES = 6, 5, 11
 LABELS_N = np.array([3, 0, -1, 10, 3, 7])
@@ -21,9 +21,7 @@ def built(labels_N=LABELS_N, embeddings_ND=None, identities=IDENTITIES, **option
     """(head, its embeddings' tensor) in the default graph."""
     embeddings_ND = embedded(len(labels_N)) if embeddings_ND is None else embeddings_ND
     embeddings_ND = tf.constant(embeddings_ND)
-    return class_centres_loss(
-        embeddings_ND, tf.constant(labels_N), identities, **options
-    ), embeddings_ND
+    return head_of(embeddings_ND, tf.constant(labels_N), identities, **options), embeddings_ND
 
 
 def started(session):
@@ -172,7 +170,7 @@ def test_every_loss_trains(name, sample_rate):
     """Ten steps of plain descent on free embeddings bring the loss down, whatever the options."""
     with tf.Graph().as_default(), tf.Session() as session:
         embeddings_ND = tf.get_variable("embeddings", initializer=embedded() * 10)
-        head = class_centres_loss(
+        head = head_of(
             embeddings_ND,
             tf.constant(LABELS_N),
             16,
@@ -213,7 +211,7 @@ def test_centres_decay_and_are_one_matrix_of_k_rows():
 
 def test_half_precision_embeddings_meet_a_float32_head():
     with tf.Graph().as_default():
-        head = class_centres_loss(tf.zeros([2, 3], tf.float16), tf.constant([0, 1]), 4)
+        head = head_of(tf.zeros([2, 3], tf.float16), tf.constant([0, 1]), 4)
         assert head.loss.dtype == head.centres.dtype.base_dtype == tf.float32
 
 
@@ -237,7 +235,7 @@ def test_nan_is_passed_on_to_the_loss_where_the_caller_checks():
     embeddings_ND = embedded()
     embeddings_ND[0, 0] = np.nan
     with tf.Graph().as_default(), tf.Session() as session:
-        head, _ = built(embeddings_ND=embeddings_ND, check=False)
+        head, _ = built(embeddings_ND=embeddings_ND, check_finite=False)
         started(session)
         assert np.isnan(session.run(head.loss))
 

@@ -4,14 +4,15 @@ import numpy as np
 import pytest
 
 from losses import class_slices, partial_fc
-from losses.class_centres import ONE_PART, Parts, class_centres_loss
+from losses.class_centres import ONE_PART, HeadParts
 from losses.face_losses import LOSSES
 from runtime.distributed.collectives import Collectives
 from runtime.distributed.ranks import Ranks, prepared
 from runtime.tf1 import tf
 from runtime.variables import stored
 from tests.losses.test_class_centres import numpy_head
-from training.graph.gradients import bound
+from tests.losses.tiny_heads import head_of
+from training.graph.gradients import clip_gradients
 from training.graph.optimizer import apply_gradients, decay_loss
 
 IMAGES, SIZE, IDENTITIES, STEPS = 6, 5, 11, 5
@@ -28,7 +29,7 @@ def parts_of(count, rank):
     if count == 1:
         return ONE_PART
     collectives = Collectives(rank, count)
-    return Parts(collectives.maximum, collectives.sum, rank, count)
+    return HeadParts(collectives.maximum, collectives.sum, rank, count)
 
 
 def trained(count, identities=IDENTITIES, kind="momentum", clip_norm=None, **options):
@@ -42,12 +43,14 @@ def trained(count, identities=IDENTITIES, kind="momentum", clip_norm=None, **opt
         for rank in range(count):
             with tf.variable_scope(ranks.scope(rank)), tf.device(ranks.device(rank)):
                 parts = parts_of(count, rank)
-                head = class_centres_loss(
+                head = head_of(
                     embeddings_ND, labels_N, identities, step=step, parts=parts, **options
                 )
                 slope_ND, gradient = tf.gradients(head.loss, [embeddings_ND, head.centres])
                 other = tf.ones([2]), None  # a gradient of the backbone
-                bounded = bound([other], [(gradient, head.centres)], clip_norm, total=parts.total)
+                bounded = clip_gradients(
+                    [other], [(gradient, head.centres)], clip_norm, total=parts.total
+                )
                 with tf.control_dependencies(list(head[:3]) + [slope_ND]):
                     decay = decay_loss([head.centres], DECAY, parts.total)
                 with tf.control_dependencies([decay]):
@@ -171,9 +174,7 @@ def test_a_caller_may_draw_itself():
             if drawn is not None:
                 drawn = [tf.cast(one, tf.int32) for one in drawn]
             with tf.variable_scope(tf.get_variable_scope(), reuse=tf.AUTO_REUSE):
-                head = class_centres_loss(
-                    tf.constant(embedded(0)), labels_N, step=3, drawn=drawn, **options
-                )
+                head = head_of(tf.constant(embedded(0)), labels_N, step=3, drawn=drawn, **options)
             losses.append(head.loss)
         session.run(tf.global_variables_initializer())
         inside, outside = session.run(losses)
@@ -188,6 +189,6 @@ def test_the_same_is_drawn_for_any_number_of_parts():
 
 
 def test_more_ranks_than_identities_are_refused():
-    parts = Parts(tf.identity, tf.identity, 0, 5)
+    parts = HeadParts(tf.identity, tf.identity, 0, 5)
     with tf.Graph().as_default(), pytest.raises(ValueError, match="4 identities cannot be shared"):
-        class_centres_loss(tf.zeros([2, 3]), tf.constant([0, 1]), 4, parts=parts)
+        head_of(tf.zeros([2, 3]), tf.constant([0, 1]), 4, parts=parts)

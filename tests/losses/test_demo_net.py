@@ -3,11 +3,11 @@
 import numpy as np
 import pytest
 
-from losses.class_centres import class_centres_loss
 from losses.face_losses import LOSSES
 from nets.build import embeddings
 from nets.lineages import NetSpec
 from runtime.tf1 import tf
+from tests.losses.tiny_heads import head_of
 from training.graph.optimizer import apply_gradients
 
 SPEC = NetSpec(net_depth=18, width=0.25, embedding_size=32, image_size=(32, 32))
@@ -29,9 +29,7 @@ def losses():
         each = []
         for name in LOSSES:
             with tf.variable_scope(name):
-                each.append(
-                    class_centres_loss(embedded_ND, tf.constant(labels_N), IDENTITIES, name)
-                )
+                each.append(head_of(embedded_ND, tf.constant(labels_N), IDENTITIES, loss=name))
         total = tf.reduce_sum(chosen_L * tf.stack([head.loss for head in each]))
         variables = tf.trainable_variables()
         pairs = list(zip(tf.gradients(total, variables), variables))

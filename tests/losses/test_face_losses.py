@@ -28,7 +28,7 @@ def cosines(true_N):
     return cosine_NK.astype(np.float32).astype(np.float64)
 
 
-def turned(cos_N, m1, angle_N, beyond="line"):
+def turned(cos_N, m1, angle_N, past_pi="line"):
     """(cos(m1 * theta + angle), its slope in cos(theta)) in float64, as the docstrings say."""
     cos_N = np.clip(cos_N, -1, 1)
     theta_N, angle_N = np.arccos(cos_N), angle_N + np.zeros_like(cos_N)
@@ -38,7 +38,7 @@ def turned(cos_N, m1, angle_N, beyond="line"):
     value_N, slope_N = np.where(inner_N < 0, 1, value_N), np.where(inner_N < 0, 0, slope_N)
     last_N = np.cos(np.minimum((np.pi - angle_N) / m1, np.pi))
     drop_N = np.maximum(np.maximum(angle_N, 0) * np.sin(angle_N), 1 + last_N)
-    past_N = (cos_N <= last_N) & (beyond == "line")
+    past_N = (cos_N <= last_N) & (past_pi == "line")
     return np.where(past_N, cos_N - drop_N, value_N), np.where(past_N, 1.0, slope_N)
 
 
@@ -123,11 +123,11 @@ def test_combined_applies_all_three_margins():
     np.testing.assert_allclose(slope_NK, wanted_slope_NK, rtol=1e-5, atol=1e-5 * SCALE)
 
 
-@pytest.mark.parametrize("beyond", face_losses.BEYOND)
+@pytest.mark.parametrize("past_pi", face_losses.PAST_PI)
 @pytest.mark.parametrize("name", LOSSES)
-def test_gradient_is_finite_at_the_ends_and_past_rounding(name, beyond):
+def test_gradient_is_finite_at_the_ends_and_past_rounding(name, past_pi):
     true_N = np.array([1.0, -1.0, 1.0 + 2e-7, -1.0 - 2e-7, 1.0 + 1e-3, -1.0 - 1e-3, 0.0])
-    given = {"beyond": beyond} if "beyond" in LOSSES[name].options else {}
+    given = {"past_pi": past_pi} if "past_pi" in LOSSES[name].options else {}
     cosine_NK = cosines(true_N)
     logits_NK, slope_NK = logits_and_gradient(name, cosine_NK, np.ones_like(cosine_NK), **given)
     assert np.isfinite(logits_NK).all() and np.isfinite(slope_NK).all()
@@ -143,9 +143,11 @@ def test_true_logit_falls_with_the_angle_all_the_way(name, margins):
     assert (np.diff(logits_TK[:, 0]) < 1e-4).all()
 
 
-def test_beyond_none_lets_the_cosine_rise_again():
+def test_past_pi_none_lets_the_cosine_rise_again():
     cosine_NK = cosines(np.full(7, -0.99))
-    logits_NK, _ = logits_and_gradient("arcface", cosine_NK, np.ones_like(cosine_NK), beyond="none")
+    logits_NK, _ = logits_and_gradient(
+        "arcface", cosine_NK, np.ones_like(cosine_NK), past_pi="none"
+    )
     wanted = SCALE * np.cos(np.arccos(cosine_NK[0, 0]) + 0.5)
     np.testing.assert_allclose(logits_NK[0, 0], wanted, rtol=1e-5)
 
@@ -209,7 +211,7 @@ def test_defaults_are_those_of_the_functions():
         "m2": 0.3,
         "m3": 0.2,
         "scale": 64.0,
-        "beyond": "line",
+        "past_pi": "line",
         "margin_gradient": "exact",
     }
     assert loss.function is face_losses.combined

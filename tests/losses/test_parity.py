@@ -7,10 +7,10 @@ meet here: a convention that differs in one of them shows within a few steps.
 import numpy as np
 import pytest
 
-from losses.class_centres import class_centres_loss
 from nets.build import embeddings
 from nets.weights.layout import arrays_of, tensors_of
 from runtime.tf1 import tf
+from tests.losses.tiny_heads import head_of
 from tests.nets.tiny_nets import UNITS, shapes_of, small_spec
 from training.graph.optimizer import apply_gradients
 
@@ -61,8 +61,8 @@ def our_run(spec, arrays, centres_KD, images, labels):
         labels_N = tf.placeholder(tf.int64, labels.shape[1:])
         embedded_ND = embeddings(images_NHWC, spec, training=True)
         net, backbone = tf.global_variables(), tf.trainable_variables()
-        head = class_centres_loss(
-            embedded_ND, labels_N, IDENTITIES, "arcface", margin=MARGIN, scale=SCALE
+        head = head_of(
+            embedded_ND, labels_N, IDENTITIES, loss="arcface", margin=MARGIN, scale=SCALE
         )
         slopes = tf.gradients(head.loss, backbone + [head.centres])
         slopes[:-1], _ = tf.clip_by_global_norm(slopes[:-1], CLIP)

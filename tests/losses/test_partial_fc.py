@@ -118,7 +118,7 @@ def test_a_group_that_may_not_hold_the_batch_is_refused_with_the_rate_that_does(
     said = "draws 25 of 250 of each of 4 groups of identities, and a batch may hold 32 of them"
     with pytest.raises(ValueError, match=said + "; pass --sample_rate 0.128 or more"):
         partial_fc.drawn_groups(1000, 0.1, 32, draw_groups=4)
-    assert [group.count for group in partial_fc.drawn_groups(1000, 0.128, 32, 4)] == [32] * 4
+    assert [group.draws for group in partial_fc.drawn_groups(1000, 0.128, 32, 4)] == [32] * 4
 
 
 def test_parts_draw_together_what_one_draws():
@@ -156,7 +156,7 @@ def test_draw_gives_the_same_in_the_input_pipeline():
         batches = tf.data.Dataset.from_tensor_slices((labels_BN, steps_B))
         batches = batches.map(lambda labels_N, step: partial_fc.draw(labels_N, groups, 5, step))
         mapped = tf.data.make_one_shot_iterator(batches).get_next()
-        assert mapped[0].shape.as_list() == [sum(group.count for group in groups)]
+        assert mapped[0].shape.as_list() == [sum(group.draws for group in groups)]
         step, labels_N = tf.placeholder(tf.int64, []), tf.placeholder(tf.int64, [8])
         drawn = partial_fc.draw(labels_N, groups, 5, step)
         for fed in zip(labels_BN, steps_B):
@@ -192,7 +192,7 @@ def test_a_batch_that_fits_any_group_costs_nothing(groups):
 def test_a_group_must_hold_its_part_of_a_batch_and_some_more():
     """The recipe of Glint360K on 32 devices: 11,257 identities a group, 128 images of 4096."""
     groups = partial_fc.drawn_groups(360232, 0.1, 4096, 32, 0, 32)
-    assert [group.count for group in groups] == [1126]
+    assert [group.draws for group in groups] == [1126]
     with pytest.raises(ValueError, match="may hold 4096"):
         partial_fc.drawn_groups(360232, 0.1, 4096, 32, 0, 32, whole=True)
     with pytest.raises(ValueError, match="may hold 544"):

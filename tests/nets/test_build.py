@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 
 from nets.build import embeddings, scale_pixels
+from nets.layers import NetOptions
 from nets.lineages import LINEAGES, NetSpec
 from runtime.tf1 import tf
 from tests.nets.tiny_nets import embed, images, relative, small_spec
@@ -71,7 +72,8 @@ def test_units_can_be_wrapped(monkeypatch):
 
     spec = small_spec(monkeypatch, "arcface_torch")
     with tf.Graph().as_default():
-        embeddings(tf.placeholder(tf.uint8, [1, 32, 32, 3]), spec, True, wrap_unit=wrap)
+        images_NHWC = tf.placeholder(tf.uint8, [1, 32, 32, 3])
+        embeddings(images_NHWC, spec, True, NetOptions(wrap_unit=wrap))
     assert len(seen) == 5
 
 

@@ -6,6 +6,7 @@ import zlib
 import numpy as np
 
 from nets.build import embeddings, variable_shapes
+from nets.layers import LayerContext, NetOptions
 from nets.lineages import LINEAGES, NetSpec
 from runtime.tf1 import tf
 
@@ -29,6 +30,11 @@ def small_spec(monkeypatch, lineage, block="ir", depth=50):
     side = 48 if LINEAGES[lineage].family == "mobilefacenet" else SIDE
     depth = 16 if LINEAGES[lineage].family == "vgg" else depth
     return NetSpec(lineage, depth, block, 0.125, 24, (side, side))
+
+
+def context_of(lineage, training, **options):
+    """The LayerContext of a row's net, with any NetOptions."""
+    return LayerContext(NetSpec(lineage), training, NetOptions(**options))
 
 
 def images(spec, count=3, seed=7):

@@ -54,8 +54,8 @@ def npu(request, monkeypatch, cards):
 def tiny_net(monkeypatch):
     """In the place of VGG: one convolution and one dense layer, for what is about all the rest."""
 
-    def build(pixels_NHWC, spec, rules, share, seed=None, wrap_unit=None):
-        x = prelu(conv(pixels_NHWC, 4, 3, 4, rules, "conv1"), rules, "prelu0")
-        return dense(flatten(dropout(x, share, rules, seed)), spec.embedding_size, rules, "fc1")
+    def build(pixels_NHWC, context):
+        x = prelu(conv(pixels_NHWC, 4, 3, 4, context, "conv1"), context, "prelu0")
+        return dense(flatten(dropout(x, context)), context.spec.embedding_size, context, "fc1")
 
     monkeypatch.setitem(BUILDERS, "vgg", build)

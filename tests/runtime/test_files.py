@@ -50,3 +50,12 @@ def test_first_line_skips_the_heading_of_tensorflow():
     error = RuntimeError("Graph execution error:\n\nNo space left on device; big.data\n\t [[node]]")
     assert first_line(error) == "No space left on device; big.data"
     assert first_line(ValueError()) == "ValueError"
+
+
+def test_first_line_skips_where_tensorflow_says_that_the_node_was_defined():
+    heading = (
+        "Graph execution error:\n\nDetected at node 'Save' defined at (most recent call last):\n"
+    )
+    frames = '    File "train.py", line 7, in <module>\n'
+    error = RuntimeError(heading + frames + "Node: 'Save'\nFile too large\n\t [[{{node Save}}]]")
+    assert first_line(error) == "File too large"

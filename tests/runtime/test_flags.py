@@ -3,7 +3,16 @@ from typing import Optional, Tuple
 
 import pytest
 
-from runtime.flags import flag, parse_flags
+from runtime.flags import (
+    build,
+    flag,
+    free_on_resume,
+    nested,
+    parse_command,
+    parse_flags,
+    replace,
+    values_of,
+)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -70,7 +79,7 @@ def test_the_command_line_wins_over_the_file_and_the_file_over_defaults(tmp_path
         ("cuont: 5", "cuont is not a known flag; did you mean count?"),
         ("count: many", "count is 'many', which is not a whole number"),
         ("count: 50", "--count 50 is out of range: it must be 1 or more and 9 or less"),
-        ("- a\n- b", "holds no `name: value` lines"),
+        ("- a\n- b", "has no `name: value` lines"),
         ("a: [", "is not YAML"),
     ],
 )
@@ -111,4 +120,160 @@ def test_a_value_of_the_wrong_type_ends_with_code_2(capsys):
         parse("--path", "x", "--count", "four")
     shown = capsys.readouterr().err
     assert end.value.code == 2
-    assert shown == "error: argument --count: 'four' is not a whole number.\n"
+    assert shown == "error: --count: 'four' is not a whole number.\n"
+
+
+@dataclasses.dataclass(frozen=True)
+class Places:
+    """Where things are."""
+
+    path: str = flag(dataclasses.MISSING, "what to read", positional=True)
+    decode: bool = flag(False, "whether to decode")
+    config: Optional[str] = flag(None, "YAML file")
+    epoch: int = flag(1, "how long")
+
+
+@dataclasses.dataclass(frozen=True)
+class Runs:
+    """Compares runs."""
+
+    runs: Tuple[str, ...] = flag((), "directories", positional=True)
+    device: str = flag("cpu", "where to run:", choices=("cpu", "gpu", "npu"), common=True)
+    note: str = flag("", "text", group="rare")
+    extra: Tuple[str, ...] = flag((), "more", group="rare", resume="free")
+
+
+@dataclasses.dataclass(frozen=True)
+class Cluster:
+    hosts: Tuple[str, ...] = flag((), "hosts", resume="free")
+    index: int = flag(0, "this host", low=0)
+
+
+@dataclasses.dataclass(frozen=True)
+class WithCluster:
+    lr: float = flag(0.1, "rate")
+    cluster: Cluster = nested(Cluster)
+
+
+def refusal(config_class, *argv):
+    with pytest.raises(ValueError) as error:
+        parse_flags(config_class, list(argv))
+    return str(error.value)
+
+
+def help_of(config_class, capsys, *argv):
+    with pytest.raises(SystemExit) as end:
+        parse_flags(config_class, list(argv or ["--help"]), "Does it.\n\n    python x.py PATH\n")
+    assert end.value.code == 0
+    return capsys.readouterr().out
+
+
+def test_a_positional_flag_needs_no_name():
+    assert parse_flags(Places, ["x.rec"]).path == "x.rec"
+    assert parse_flags(Places, ["--path", "x.rec"]).path == "x.rec"
+
+
+def test_a_positional_flag_comes_after_a_switch():
+    assert parse_flags(Places, ["--decode", "x.rec"]) == Places(path="x.rec", decode=True)
+    assert parse_flags(Places, ["--decode", "no", "x.rec"]).decode is False
+
+
+def test_a_positional_tuple_takes_all_arguments():
+    assert parse_flags(Runs, ["a", "b", "--device", "gpu", "c"]).runs == ("a", "b", "c")
+
+
+def test_a_second_positional_argument_is_unexpected():
+    assert "b is an unexpected argument" in refusal(Places, "a", "b")
+    assert "b is an unexpected argument" in refusal(Places, "--path", "a", "b")
+
+
+def test_a_bare_yaml_file_names_the_flag_for_it():
+    assert refusal(Places, "a", "x.yaml") == "x.yaml has no flag; pass --config x.yaml."
+
+
+def test_a_missing_positional_is_named_with_its_meaning():
+    assert refusal(Places).startswith("path is missing: what to read")
+
+
+@pytest.mark.parametrize("word", ["--epochs", "--num_epochs=3", "--epoch-s"])
+def test_a_synonym_of_other_trainers_names_our_flag(word):
+    assert "did you mean --epoch?" in refusal(Places, "a", word, "3")
+
+
+def test_a_synonym_names_only_flags_that_exist():
+    assert "did you mean --lr?" in refusal(WithCluster, "--learning_rate", "1")
+    assert "--lr" not in refusal(Places, "--learning_rate", "1")
+
+
+def test_the_help_shows_choices_in_place_of_a_value(capsys):
+    assert "--device {cpu,gpu,npu}" in help_of(Runs, capsys)
+
+
+def test_an_empty_default_is_not_shown(capsys):
+    shown = help_of(Runs, capsys, "--help_all")
+    assert "(default: )" not in shown and "(default: cpu)" in shown
+
+
+def test_a_switch_shows_its_default_as_it_is_typed(capsys):
+    assert "(default: no)" in help_of(Places, capsys)
+
+
+def test_the_help_shows_the_common_flags_and_help_all_the_others(capsys):
+    short, full = help_of(Runs, capsys), help_of(Runs, capsys, "--help_all")
+    assert "--note" not in short and "--help_all lists all 4 flags" in short
+    assert "--note" in full and "--help_all" not in full
+
+
+def test_the_help_starts_with_usage_and_examples(capsys):
+    shown = help_of(Places, capsys)
+    assert shown.index("[flags]") < shown.index("python x.py PATH") < shown.index("--decode")
+
+
+@pytest.mark.parametrize("columns, widest", [("60", 58), ("90", 88), ("500", 120)])
+def test_the_help_fits_the_terminal(capsys, monkeypatch, columns, widest):
+    monkeypatch.setenv("COLUMNS", columns)
+    shown = help_of(Runs, capsys, "--help_all")
+    assert max(map(len, shown.splitlines())) <= widest
+
+
+def test_nested_flags_are_flat_on_the_command_line_and_in_yaml(tmp_path):
+    assert parse_flags(WithCluster, ["--hosts", "a,b"]).cluster.hosts == ("a", "b")
+    assert build(WithCluster, {"index": 2, "lr": 0.5}) == WithCluster(0.5, Cluster((), 2))
+    assert "--index -1 is out of range" in refusal(WithCluster, "--index=-1")
+
+
+def test_values_of_a_config_build_it_again():
+    config = WithCluster(0.5, Cluster(("a",), 1))
+    assert values_of(config) == {"lr": 0.5, "hosts": ("a",), "index": 1}
+    assert build(WithCluster, values_of(config)) == config
+
+
+def test_replace_reaches_nested_flags():
+    config = replace(WithCluster(), index=3)
+    assert config.cluster.index == 3 and config.lr == WithCluster().lr
+
+
+def test_free_on_resume_lists_the_fields_marked_so():
+    assert free_on_resume(WithCluster) == {"hosts"}
+    assert free_on_resume(Runs) == {"extra"}
+
+
+def test_a_command_chooses_the_config_class():
+    name, config = parse_command({"show": Places, "compare": Runs}, ["compare", "a"])
+    assert (name, config.runs) == ("compare", ("a",))
+
+
+@pytest.mark.parametrize(
+    "argv, sentence",
+    [([], "a command is missing; pass one of show."), (["shwo"], "Did you mean show?")],
+)
+def test_an_unknown_command_is_one_sentence(argv, sentence):
+    with pytest.raises(ValueError) as error:
+        parse_command({"show": Places}, argv)
+    assert sentence in str(error.value)
+
+
+def test_the_help_of_commands_lists_them(capsys):
+    with pytest.raises(SystemExit):
+        parse_command({"show": Places}, ["--help"], "Does it.")
+    assert "show         Where things are." in capsys.readouterr().out

@@ -5,16 +5,16 @@ import os
 import numpy as np
 import pytest
 
-from checkpoint.reader import write_record
+from checkpoint.format import write_record
 from data.convert import outliers
 from data.formats.manifest import read_manifest
 from data.formats.tfrecord import read_shard
 from inference.backends.checkpoint import CheckpointEmbedder
-from losses.class_centres import class_centres_loss
 from nets.build import embeddings
 from nets.lineages import NetSpec
 from runtime.tf1 import tf
 from runtime.variables import weight
+from tests.losses.tiny_heads import head_of
 from tools import clean_with_subcenters
 from training.graph.optimizer import apply_gradients
 
@@ -63,7 +63,7 @@ def trained(features_NF, label_N, identities, sub_centers, size=128, steps=40, b
         linear_FD = weight(
             "linear", [features_NF.shape[1], size], tf.random_normal_initializer(stddev=0.2, seed=3)
         )
-        head = class_centres_loss(
+        head = head_of(
             tf.matmul(some_BF, linear_FD),
             theirs_B,
             identities,

@@ -7,9 +7,9 @@ a rank's evaluation, D embedding.
 import collections
 
 from inference.backends.checkpoint import embed_with_flip
-from losses.class_centres import Parts as HeadParts
-from losses.class_centres import class_centres_loss
+from losses.class_centres import HeadConfig, HeadInputs, HeadParts, class_centres_loss
 from nets.build import embeddings
+from nets.layers import NetOptions
 from runtime.distributed.collectives import in_buckets
 from runtime.npu import adapter
 from runtime.npu.options import may_overflow
@@ -111,36 +111,38 @@ def _embed(config, spec, collectives, images_nHWC, turn):
             images_nHWC,
             spec,
             training=True,
-            dropout=config.dropout,
-            compute_dtype=COMPUTE[config.precision],
-            mean_over_ranks=collectives.mean if config.sync_batch_norm else None,
-            ranks=collectives.size if config.sync_batch_norm else 1,
-            dropout_seed=tf.stack([seed, tf.cast(turn, tf.int32)]),
-            wrap_unit=recomputed if config.recompute else None,
+            options=NetOptions(
+                dropout_rate=config.dropout,
+                dropout_seed=tf.stack([seed, tf.cast(turn, tf.int32)]),
+                compute_dtype=COMPUTE[config.precision],
+                mean_over_ranks=collectives.mean if config.sync_batch_norm else None,
+                rank_count=collectives.size if config.sync_batch_norm else 1,
+                wrap_unit=recomputed if config.recompute else None,
+            ),
         )
     return embedded_nD, before
 
 
 def _head(config, plan, collectives, embedded_nD, labels_n, turn, drawn):
-    return class_centres_loss(
-        collectives.gather(embedded_nD),
-        collectives.gather(labels_n),
-        plan.identities,
+    inputs = HeadInputs(
+        collectives.gather(embedded_nD), collectives.gather(labels_n), turn, drawn or None
+    )
+    head = HeadConfig(
+        identities=plan.identities,
         loss=config.loss,
         margin=config.margin,
         scale=config.scale,
-        beyond=config.beyond,
+        past_pi=config.beyond,
         margin_gradient=config.margin_gradient,
         sample_rate=config.sample_rate,
         draw_groups=config.draw_groups,
         sub_centers=config.sub_centers,
         interclass_filtering_threshold=config.interclass_filtering_threshold,
         seed=config.seed,
-        step=turn,
-        check=False,  # training/hooks/nonfinite.py tells what is no number, and of which images
-        drawn=drawn or None,
-        parts=HeadParts(collectives.maximum, collectives.sum, collectives.rank, collectives.size),
+        check_finite=False,  # training/hooks/nonfinite.py reports what is not finite, and where
     )
+    parts = HeadParts(collectives.maximum, collectives.sum, collectives.rank, collectives.size)
+    return class_centres_loss(inputs, head, parts)
 
 
 def _summed(pairs, collectives, wire):

@@ -10,7 +10,7 @@ import os
 
 import numpy as np
 
-from checkpoint.writer import PREFIX, steps_in
+from checkpoint.format import PREFIX, steps_in
 from data.formats.manifest import LocalFiles, read_manifest
 from data.pipeline.record_order import RecordStream, shard_and_number
 from runtime.distributed.ranks import SINGLE

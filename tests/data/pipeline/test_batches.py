@@ -6,7 +6,7 @@ import pytest
 
 from data import mx2tfrecords
 from data.formats.manifest import read_manifest
-from data.formats.tfrecord import example_bytes, read_shard
+from data.formats.tfrecord import example_bytes, read_frames, read_shard
 from data.pipeline.augment import Augmentation
 from data.pipeline.batches import damage, training_batches, training_labels
 from runtime.tf1 import tf
@@ -242,6 +242,46 @@ def test_a_damaged_record_stops_the_run_and_is_named(tmp_path):
     sentence = damage(caught.value)
     named = [("a", 5), ("b", 2), ("b", 3)]
     assert any(f"{path}/{name}.tfrecords: record {number} " in sentence for name, number in named)
+
+
+def flip_bit(path, at):
+    with open(path, "r+b") as stream:
+        stream.seek(at)
+        (byte,) = stream.read(1)
+        stream.seek(at)
+        stream.write(bytes([byte ^ 0x10]))
+
+
+def test_a_flipped_bit_is_named_in_a_graph_that_has_a_seed_of_its_own(tmp_path):
+    """Dataset.shuffle draws from the graph's seed too, and a run sets one."""
+    path = write_set(tmp_path, (12, 12))
+    shard = os.path.join(path, "train-00001.tfrecords")
+    read_manifest(path)  # counted once, before the damage
+    offsets = [at for at, _ in read_frames(shard)]
+    flip_bit(shard, offsets[5] + 40)
+    for seed in range(4):
+        with tf.Graph().as_default():
+            tf.set_random_seed(seed)
+            dataset = training_batches(path, 4, seed, 0, "none", 100, image_size=(SIZE, SIZE))
+            element = tf.data.make_one_shot_iterator(dataset).get_next()
+            with tf.Session() as session, pytest.raises(tf.errors.InvalidArgumentError) as caught:
+                for _ in range(6):
+                    session.run(element)
+        assert f"{shard}: record 5 cannot be trained on" in damage(caught.value)
+
+
+@pytest.mark.parametrize("place", [3, 40], ids=["in its length", "in its image"])
+@pytest.mark.parametrize("record", [0, 5, 11])
+def test_a_flipped_bit_costs_one_record_with_skip(tmp_path, record, place):
+    path = write_set(tmp_path, (4, 12, 4))
+    shard = os.path.join(path, "train-00001.tfrecords")
+    read_manifest(path)
+    flip_bit(shard, [at for at, _ in read_frames(shard)][record] + place)
+    found = batches(path, 5, on_error="skip")
+    names = [line for batch in found for line in batch[2].decode().splitlines()]
+    assert names == [f"{shard}: record {record}"]
+    seen = {label for batch in found for label in batch[1].tolist()}
+    assert seen == set(range(20)) - {4 + record}
 
 
 def test_damage_says_nothing_of_other_errors():

@@ -8,14 +8,12 @@ import shutil
 import subprocess
 import time
 
-import numpy as np
 import pytest
 
 from evaluation.report import __main__, writer
 from evaluation.report.compare import differences, sets_of
-from evaluation.report.pair_errors import people_errors, people_of, write_pairs_report
 from evaluation.report.run_logs import read_run
-from evaluation.verification_set import evaluate_set
+from evaluation.verification_set import VerificationSet
 from tests.evaluation import tiny_sets
 from tests.evaluation.tiny_sets import train_line, validation_line
 
@@ -36,10 +34,9 @@ def whole_run(path, best=0.9, sets=("lfw", "cfp_fp"), **config):
     run = tiny_sets.write_run(path, lines, said)
     os.makedirs(os.path.join(run, "best"))
     for name in sets:
-        tiny_sets.write_set(os.path.join(run, f"{name}.bin"), pairs=40)
-        result = evaluate_set(
-            tiny_sets.fake_embed, os.path.join(run, f"{name}.bin"), name, (16, 20), 16
-        )
+        path = os.path.join(run, f"{name}.bin")
+        tiny_sets.write_set(path, pairs=40)
+        result = VerificationSet.open(path).evaluate(tiny_sets.FAKE_NET)
         result.save(os.path.join(run, "best", f"{name}.npz"), step=600)
     return run
 
@@ -149,28 +146,6 @@ def test_a_lead_within_the_spread_is_no_lead(tmp_path):
 def test_the_script_refuses_in_one_sentence(argv, words):
     with pytest.raises(ValueError, match=words):
         __main__.main(argv)
-
-
-def test_people_are_known_by_genuine_pairs_and_equal_images():
-    encoded = [b"a1", b"a2", b"b1", b"c1", b"a2", b"a3", b"d1", b"b1"]
-    issame_P = np.array([True, False, True, False])
-    people = people_of(encoded, issame_P)
-    assert people.tolist() == [0, 0, 1, 2, 0, 0, 3, 1]
-
-
-def test_errors_are_counted_by_person_and_the_page_is_written(tmp_path):
-    path = str(tmp_path / "lfw.bin")
-    encoded, issame_P = tiny_sets.write_set(path, pairs=20)
-    result = evaluate_set(tiny_sets.fake_embed, path, "lfw", (16, 20), 16)
-    rows = people_errors(result, people_of(encoded, issame_P), np.zeros(20, bool))
-    assert sum(row["false_rejects"] for row in rows) == issame_P.sum()
-    assert sum(row["false_accepts"] for row in rows) == 0
-    page = write_pairs_report(str(tmp_path / "out"), result, path, "a checkpoint on lfw")
-    assert "of 20 pairs are wrong" in text_of(page)
-    lines = text_of(tmp_path / "out" / "lfw_pairs.csv").splitlines()
-    assert len(lines) == 21
-    right = sum(int(line.split(",")[3]) for line in lines[1:])
-    assert abs(right / 20.0 - result.flip.accuracy) < 1e-9
 
 
 MEASURE = """

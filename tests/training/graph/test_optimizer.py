@@ -4,9 +4,9 @@ import numpy as np
 import pytest
 
 from losses import centre_cosines
-from losses.class_centres import class_centres_loss
 from runtime.tf1 import tf
 from runtime.variables import decayed_variables, weight
+from tests.losses.tiny_heads import head_of
 from training.graph import optimizer
 
 RATE, MOMENTUM, DECAY = 0.1, 0.9, 0.01
@@ -92,7 +92,7 @@ def test_head_moves_its_centres_as_a_dense_gradient_would(as_slices, monkeypatch
     embedded_ND = np.random.RandomState(1).normal(size=(6, 5)).astype(np.float32)
     with tf.Graph().as_default(), tf.Session() as session:
         embeddings_ND = weight("embeddings", [6, 5], tf.constant_initializer(embedded_ND))
-        head = class_centres_loss(embeddings_ND, tf.constant([0, 9, 3, 3, 12, 5]), 13)
+        head = head_of(embeddings_ND, tf.constant([0, 9, 3, 3, 12, 5]), 13)
         slopes = tf.gradients(head.loss, [embeddings_ND, head.centres])
         dense_KD = tf.convert_to_tensor(slopes[1])
         if as_slices:
@@ -139,7 +139,7 @@ def test_update_works_in_a_branch_of_a_condition():
     """Where a step may be skipped; what control edges order outside is not ordered inside."""
     with tf.Graph().as_default(), tf.Session() as session:
         embeddings_ND = weight("embeddings", [6, 5], tf.random_normal_initializer(seed=1))
-        head = class_centres_loss(embeddings_ND, tf.constant([0, 9, 3, 3, 12, 5]), 13)
+        head = head_of(embeddings_ND, tf.constant([0, 9, 3, 3, 12, 5]), 13)
         variables = [embeddings_ND, head.centres]
         slopes = tf.gradients(head.loss, variables)
         go = tf.placeholder(tf.bool, [])

@@ -11,7 +11,6 @@ import pytest
 import train_nets
 from data.eval_data_reader import write_pairs
 from data.formats.tfrecord import example_bytes, parse_example
-from losses.class_centres import class_centres_loss
 from losses.face_losses import LOSSES
 from nets import L_Resnet_E_IR, build
 from nets.build import scale_pixels
@@ -19,6 +18,7 @@ from nets.lineages import NetSpec
 from runtime.tf1 import tf
 from tests.conftest import draw
 from tests.data.tiny_shards import write_shard
+from tests.losses.tiny_heads import head_of
 from tests.test_end_to_end import flags
 from tests.training.graph.test_step import config_of, run  # noqa: F401
 from training.plan import make_plan
@@ -134,7 +134,7 @@ def test_chance_is_what_an_untrained_head_gives(small, tmp_path, loss):
     noise = np.random.RandomState(1).standard_normal((50, 64)).astype(np.float32)
     with tf.Graph().as_default(), tf.Session() as session:
         labels = tf.constant(np.arange(50), tf.int64)
-        head = class_centres_loss(tf.constant(noise), labels, 300, loss=loss, scale=20.0)
+        head = head_of(tf.constant(noise), labels, 300, loss=loss, scale=20.0)
         session.run(tf.global_variables_initializer())
         expected = session.run(head.loss)
     length = np.linalg.norm(noise, axis=1).mean()
@@ -164,9 +164,9 @@ def test_a_run_builds_its_nets_once_and_tells_where_the_start_went(
     caplog.set_level("INFO")
     built = []
 
-    def counted(pixels, spec, rules, *words, **options):
-        built.append(rules.training)
-        return L_Resnet_E_IR.resnet_e_ir(pixels, spec, rules, *words, **options)
+    def counted(pixels_NHWC, context):
+        built.append(context.training)
+        return L_Resnet_E_IR.resnet_e_ir(pixels_NHWC, context)
 
     monkeypatch.setitem(build.BUILDERS, "ir", counted)
     assert train_nets.main(flags(small, str(tmp_path))) == 0
