@@ -2,12 +2,12 @@
 
 from typing import Any
 
-__all__ = ["Embedder"]
+__all__ = ["Embedder", "ModelOptions"]
 
 
 def __getattr__(name: str) -> Any:
-    if name == "Embedder":
-        from inference.embedder import Embedder
+    if name not in __all__:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    from inference import embedder
 
-        return Embedder
-    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    return getattr(embedder, name)

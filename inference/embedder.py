@@ -8,47 +8,49 @@ from typing import Any, Callable, Optional, Sequence, Tuple
 
 import numpy as np
 
-from checkpoint.model_metadata import ModelMetadata, read_manifest
+from checkpoint.model_metadata import ModelMetadata
 from data.convert.worker_pool import allowed_cores
 from inference import preprocessing
 from inference.backends.base import Backend, ModelOptions
 from inference.batches import BothWays, embed_encoded, pad_batch
 from inference.micro_batch import MicroBatch
-from inference.model_files import CHECKPOINT, checkpoint_prefix, model_kind, open_backend
+from inference.model_files import (
+    CHECKPOINT,
+    checkpoint_prefix,
+    model_kind,
+    open_backend,
+    read_metadata,
+)
 from inference.onnx_file import read_onnx
 from inference.preprocessing import Preprocessing, to_input
 
+DEFAULT_OPTIONS = ModelOptions()
 USUAL_SIZE = (112, 112)  # of a model that leaves height and width open
 
 
 class Embedder:
     """A loaded model: `Embedder("model.onnx").embed(images)`.
 
-    backend: None takes the fastest installed one that reads the file. threads: None takes all cores
-    of the process. batch_size: images in one run, None measures which number is fastest. pixels,
-    mean, scale: the preprocessing of a model that has no metadata."""
+    backend: None takes the fastest installed one that reads the file. given: the preprocessing of a
+    model that does not describe its own."""
 
     def __init__(
         self,
         model: str,
         backend: Optional[str] = None,
-        threads: Optional[int] = None,
-        precision: str = "fp32",
-        batch_size: Optional[int] = None,
-        device: str = "cpu",
-        pixels: Optional[str] = None,
-        mean: Sequence[float] = (),
-        scale: Optional[float] = None,
+        options: ModelOptions = DEFAULT_OPTIONS,
+        given: Optional[Preprocessing] = None,
     ) -> None:
-        self.model = checkpoint_prefix(model)
-        options = ModelOptions(threads or allowed_cores(), precision, device, batch_size)
-        given = preprocessing.from_flags(pixels, mean, scale)
+        self.model, self.precision = checkpoint_prefix(model), options.precision
+        self.threads = options.threads or allowed_cores()
+        self._embedding_size: Optional[int] = None
+        options = options._replace(threads=self.threads)
         self.backend_name, self._backend = open_backend(self.model, backend, options)
         try:
             self._check_backend()
-            self.metadata = self._read_metadata()
+            self.metadata: Optional[ModelMetadata] = read_metadata(self.model)
             self.preprocessing = self._choose_preprocessing(given)
-            self._micro_batch = MicroBatch(*self._sizes(batch_size))
+            self._micro_batch = MicroBatch(*self._sizes(options.batch_size))
         except BaseException:
             self.close()
             raise
@@ -62,6 +64,20 @@ class Embedder:
         if self.metadata is None:
             return USUAL_SIZE
         return (int(self.metadata.image_size[0]), int(self.metadata.image_size[1]))
+
+    @property
+    def embedding_size(self) -> int:
+        """Numbers in an embedding; the first call runs a blank image."""
+        if self._embedding_size is None:
+            shape = (self._backend.input_shape[0] or 1,) + self.image_size + (3,)
+            blank_BHWC: np.ndarray = np.zeros(shape, np.uint8)
+            self._embedding_size = self.run(self.preprocess(blank_BHWC)).shape[1]
+        return self._embedding_size
+
+    def warm_up(self) -> None:
+        """Runs the model once, so that a timed run plans no memory."""
+        self._embedding_size = None
+        assert self.embedding_size > 0
 
     @property
     def batch_size(self) -> int:
@@ -170,11 +186,6 @@ class Embedder:
                 f"{self.model} takes {model.input_dtype} input, but images are uint8 or float32; "
                 "export it with float32 input."
             )
-
-    def _read_metadata(self) -> Optional[ModelMetadata]:
-        if self._backend.metadata_text is not None:
-            return ModelMetadata.from_json(self._backend.metadata_text)
-        return read_manifest(self.model)
 
     def _choose_preprocessing(self, given: Optional[Preprocessing]) -> Preprocessing:
         kind = model_kind(self.model)

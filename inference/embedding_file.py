@@ -34,9 +34,13 @@ class EmbeddingFile:
 
     identity: what the embeddings depend on; a journal of another identity is refused."""
 
-    def __init__(self, path: str, images: int, identity: Dict[str, Any], named: bool) -> None:
+    def __init__(
+        self, path: str, shape: Tuple[int, int], identity: Dict[str, Any], named: bool
+    ) -> None:
         check_output(path)
-        self.path, self.images, self.identity = path, images, identity
+        self.path, self.images, self.dimension = path, shape[0], shape[1]
+        header = dict(identity, images=shape[0], dimension=shape[1])
+        self.header = json.loads(json.dumps(header))  # as the journal will return it
         self.partial, self.journal_path = f"{path}.partial", f"{path}.journal"
         self.names_path = f"{path}.names" if named else None
         self.progress = Progress(0, 0, 0, ())
@@ -50,6 +54,7 @@ class EmbeddingFile:
         self._lock()
         if found is None:
             self._journal.truncate(0)
+            self._allocate()
         else:
             self.progress, self._rows_ND, journal_bytes = found
             self._journal.truncate(journal_bytes)
@@ -69,11 +74,9 @@ class EmbeddingFile:
         self, embeddings_BD: np.ndarray, names: List[str], images: int, failed: List[Failure]
     ) -> None:
         """Stores the rows of the next `images` images of the source."""
-        if self._rows_ND is None and len(embeddings_BD):
-            self._allocate(embeddings_BD.shape[1])
+        assert self._rows_ND is not None, "append is called inside `with`"
         before = self.progress
-        if self._rows_ND is not None:
-            self._rows_ND[before.rows : before.rows + len(embeddings_BD)] = embeddings_BD
+        self._rows_ND[before.rows : before.rows + len(embeddings_BD)] = embeddings_BD
         names_bytes = before.names_bytes
         if self._names is not None and names:
             text = "".join(f"{name}\n" for name in names).encode("utf-8", "surrogateescape")
@@ -94,13 +97,18 @@ class EmbeddingFile:
         }
         self._write(self._journal, json.dumps(line) + "\n", self.journal_path)
 
-    def finish(self) -> Tuple[int, int]:
-        """Gives the files their names; returns (rows, dimension)."""
-        if self._rows_ND is None:
-            raise ValueError(f"{self.path} is not written: no image could be read.")
-        rows, dimension = self.progress.rows, self._rows_ND.shape[1]
+    def finish(self) -> int:
+        """Gives the files their names; returns the number of rows."""
+        assert self._rows_ND is not None, "finish is called inside `with`"
+        rows, dimension = self.progress.rows, self.dimension
         self._rows_ND.flush()
         self._rows_ND = None
+        if not rows:
+            self._remove()
+            raise ValueError(
+                f"{self.path} is not written: none of {self.images} images could be read; the "
+                f"first one: {self.progress.failed[0][1]}"
+            )
         with open(self.partial, "r+b") as stream:
             stream.write(npy_header(rows, dimension))
             stream.truncate(HEADER_BYTES + 4 * rows * dimension)
@@ -111,29 +119,34 @@ class EmbeddingFile:
             os.replace(self.names_path, f"{stem}{NAMES}")
         os.replace(self.partial, self.path)
         os.remove(self.journal_path)
-        return rows, dimension
+        return rows
 
-    def _allocate(self, dimension: int) -> None:
+    def _remove(self) -> None:
+        for path in (self.partial, self.names_path, self.journal_path):
+            if path is not None:
+                with contextlib.suppress(OSError):
+                    os.remove(path)
+
+    def _allocate(self) -> None:
         """Reserves the whole file, so that a full disk ends the run before the work."""
-        size = HEADER_BYTES + 4 * self.images * dimension
+        size = HEADER_BYTES + 4 * self.images * self.dimension
         try:
             with open(self.partial, "wb") as stream:
-                stream.write(npy_header(self.images, dimension))
+                stream.write(npy_header(self.images, self.dimension))
                 stream.flush()
                 if hasattr(os, "posix_fallocate"):
                     os.posix_fallocate(stream.fileno(), 0, size)
                 else:
                     stream.truncate(size)
         except OSError as error:
-            with contextlib.suppress(OSError):
-                os.remove(self.partial)
+            self._remove()
             raise OSError(error.errno, f"{error.strerror} ({size:,} bytes)", self.path) from None
-        self._rows_ND = self._map(dimension)
-        header = dict(self.identity, dimension=dimension, images=self.images)
-        self._write(self._journal, json.dumps(header, sort_keys=True) + "\n", self.journal_path)
+        self._rows_ND = self._map()
+        text = json.dumps(self.header, sort_keys=True) + "\n"
+        self._write(self._journal, text, self.journal_path)
 
-    def _map(self, dimension: int) -> np.memmap:
-        shape = (self.images, dimension)
+    def _map(self) -> np.memmap:
+        shape = (self.images, self.dimension)
         return np.memmap(self.partial, np.float32, mode="r+", offset=HEADER_BYTES, shape=shape)
 
     def _read_journal(self) -> Optional[Tuple[Progress, np.memmap, int]]:
@@ -144,17 +157,15 @@ class EmbeddingFile:
         if not lines:
             return None
         header, at = lines[0]
-        dimension = header.pop("dimension", None)
-        if header != dict(self.identity, images=self.images) or not isinstance(dimension, int):
-            changed = [name for name in self.identity if header.get(name) != self.identity[name]]
+        changed = [name for name in self.header if header.get(name) != self.header[name]]
+        if changed:
             raise ValueError(
-                f"{self.journal_path} belongs to an unfinished run with other "
-                f"{', '.join(changed) or 'images'}; repeat that command, or remove the journal to "
-                "start again."
+                f"{self.journal_path} belongs to an unfinished run with another "
+                f"{', '.join(changed)}; repeat that command, or remove the journal to start again."
             )
-        if os.path.getsize(self.partial) != HEADER_BYTES + 4 * self.images * dimension:
+        if os.path.getsize(self.partial) != HEADER_BYTES + 4 * self.images * self.dimension:
             return None
-        rows_ND, progress = self._map(dimension), Progress(0, 0, 0, ())
+        rows_ND, progress = self._map(), Progress(0, 0, 0, ())
         for line, end in lines[1:]:
             part_BD = rows_ND[progress.rows : line["rows"]]
             if _checksum(part_BD) != line["checksum"]:

@@ -1,10 +1,13 @@
 """Which backend loads which model file, and how to install the ones that are missing."""
 
+import contextlib
 import importlib
 import importlib.util
 import os
 from typing import Callable, Dict, NamedTuple, Optional, Tuple
 
+from checkpoint.format import plain_prefix
+from checkpoint.model_metadata import KEY, ModelMetadata, read_manifest
 from inference.backends.base import Backend, ModelOptions
 from inference.onnx_file import read_onnx
 
@@ -64,7 +67,12 @@ def model_kind(path: str) -> str:
     if os.path.isdir(path):
         if os.path.exists(os.path.join(path, "saved_model.pb")):
             return SAVED_MODEL
-        raise ValueError(f"{path} is {_what_is_inside(path)}")
+        if os.path.exists(f"{checkpoint_prefix(path)}.index"):
+            return CHECKPOINT
+        raise ValueError(
+            f"{path} is a directory without a saved_model.pb and without checkpoints; pass a model "
+            "file, a SavedModel's directory or a checkpoint."
+        )
     if os.path.exists(f"{checkpoint_prefix(path)}.index"):
         return CHECKPOINT
     if suffix not in SUFFIXES:
@@ -86,8 +94,20 @@ def is_exported(path: str) -> bool:
 
 
 def checkpoint_prefix(path: str) -> str:
-    """A checkpoint's prefix, also of its .index file."""
-    return path[: -len(".index")] if path.endswith(".index") else path
+    """A checkpoint's prefix: of its .index file, or of the last one in a directory."""
+    if os.path.isdir(path) and not is_exported(path):
+        with contextlib.suppress(ValueError):  # no checkpoint in it
+            return plain_prefix(path)
+    return path if os.path.isdir(path) else plain_prefix(path)
+
+
+def read_metadata(path: str) -> Optional[ModelMetadata]:
+    """What export_model.py recorded in a model or in the manifest beside it, None where nothing."""
+    if path.lower().endswith(".onnx"):
+        text = read_onnx(path).metadata.get(KEY)
+        if text is not None:
+            return ModelMetadata.from_json(text)
+    return read_manifest(path)
 
 
 def open_backend(path: str, backend: Optional[str], options: ModelOptions) -> Tuple[str, Backend]:
@@ -148,13 +168,3 @@ def _check_onnx(path: str, precision: str) -> None:
             f"--precision int8: {path} has no quantised operators; export it with export_model.py "
             "--precision int8, or pass --precision fp32."
         )
-
-
-def _what_is_inside(path: str) -> str:
-    prefixes = sorted(
-        name[: -len(".index")] for name in os.listdir(path) if name.endswith(".index")
-    )
-    if prefixes:
-        last = os.path.join(path, prefixes[-1])
-        return f"a directory of checkpoints; pass one of them, such as {last}."
-    return "a directory without a saved_model.pb; pass a model file or a SavedModel's directory."

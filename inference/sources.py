@@ -44,6 +44,7 @@ class Batch(NamedTuple):
 
     images_BHWC: np.ndarray  # uint8 RGB, without the unreadable ones
     names: List[str]  # of these images
+    all_names: List[str]  # of these and of the unreadable ones
     rows: List[int]  # their positions in the batch
     size: int  # items in the batch, with the unreadable ones
     failed: List[Tuple[str, str]]  # (name, reason) of the unreadable ones
@@ -87,7 +88,7 @@ def decode_batch(items: Sequence[Item], source: Source, image_size: Tuple[int, i
         rows.append(row)
     shape = (0,) + tuple(image_size) + (3,)
     images_BHWC = np.stack(images) if images else np.empty(shape, np.uint8)
-    return Batch(images_BHWC, names, rows, len(items), failed)
+    return Batch(images_BHWC, names, [item.name for item in items], rows, len(items), failed)
 
 
 def grouped(items: Iterator[Item], size: int) -> Iterator[List[Item]]:
@@ -108,7 +109,8 @@ def _reason(error: Exception) -> str:
 def _directory(
     path: str, image_size: Tuple[int, int], recursive: bool, ignore_others: bool
 ) -> Source:
-    names, others = [], []
+    names: List[str] = []
+    others: List[str] = []
     for folder, folders, files in os.walk(path):
         relative = os.path.relpath(folder, path)
         folders[:] = sorted(name for name in folders if not name.startswith("."))

@@ -9,12 +9,12 @@ import numpy as np
 
 
 class ModelOptions(NamedTuple):
-    """How to load a model."""
+    """How to load and run a model."""
 
-    threads: int  # CPU threads of one run
+    threads: Optional[int] = None  # CPU threads of one run; None: all cores of the process
     precision: str = "fp32"  # fp32, bf16 or int8, where the backend has it
     device: str = "cpu"  # cpu, gpu or npu, where the backend has it
-    batch_size: Optional[int] = None  # of a graph with one static shape; None: any
+    batch_size: Optional[int] = None  # images in one run; None: measure which number is fastest
 
 
 class Backend:
@@ -27,7 +27,6 @@ class Backend:
     input_shape: Tuple[Optional[int], ...]
     input_dtype: str
     outputs: int = 1
-    metadata_text: Optional[str] = None  # the JSON that export_model.py stored inside the file
 
     def run(self, x: np.ndarray) -> np.ndarray:
         """The model's input [B, ...] -> float32 [B, D]."""

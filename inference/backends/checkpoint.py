@@ -15,7 +15,8 @@ from nets.lineages import NetSpec
 from runtime.session import session_config
 from runtime.tf1 import build_for, tf
 
-DEFAULT_BATCH = 64  # of an NPU, which needs one static shape
+DEFAULT_BATCH = 64
+DYNAMIC = ("cpu", "gpu")  # devices that run any batch; others compile one static shape
 
 
 class CheckpointEmbedder:
@@ -30,7 +31,7 @@ class CheckpointEmbedder:
     ) -> None:
         self.prefix, self.batch_size = ckpt_prefix, batch_size
         self.spec: NetSpec = spec_of(ckpt_prefix)
-        self.image_size: Tuple[int, int] = tuple(self.spec.image_size)
+        self.image_size = (int(self.spec.image_size[0]), int(self.spec.image_size[1]))
         self.device, self.session_config = device, session_config(device)
         self.session: Any = None
 
@@ -94,10 +95,10 @@ class CheckpointBackend(Backend):
 
     def __init__(self, path: str, options: ModelOptions) -> None:
         batch_size = options.batch_size
-        if options.device == "npu":  # its adapter compiles one static shape
+        if options.device not in DYNAMIC:
             batch_size = batch_size or DEFAULT_BATCH
         self._embedder = _PlainEmbedder(path, options.device, batch_size)
-        self._embedder.session_config.intra_op_parallelism_threads = options.threads
+        self._embedder.session_config.intra_op_parallelism_threads = options.threads or 0
         self._embedder.__enter__()
         self.input_shape = (batch_size,) + tuple(self._embedder.image_size) + (3,)
 

@@ -39,7 +39,10 @@ def _interpreter_class() -> Any:
     try:
         from ai_edge_litert.interpreter import Interpreter
     except ImportError:
-        from runtime.tf1 import tf
+        from runtime.tf1 import TF2, tf
 
-        return tf.lite.Interpreter
+        if TF2:
+            return tf.lite.Interpreter
+        # TensorFlow 1.15 has no num_threads.
+        return lambda model_path, num_threads: tf.lite.Interpreter(model_path=model_path)
     return Interpreter

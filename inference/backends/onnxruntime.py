@@ -6,7 +6,6 @@ from typing import Any
 import numpy as np
 import onnxruntime
 
-from checkpoint.model_metadata import KEY
 from inference.backends.base import Backend, ModelOptions, as_shape
 from inference.onnx_file import OPSET_OF_IR
 
@@ -19,7 +18,7 @@ class OnnxRuntimeBackend(Backend):
 
     def __init__(self, path: str, options: ModelOptions) -> None:
         settings = onnxruntime.SessionOptions()
-        settings.intra_op_num_threads = options.threads
+        settings.intra_op_num_threads = options.threads or 0
         settings.log_severity_level = QUIET
         try:
             self._session = onnxruntime.InferenceSession(
@@ -32,8 +31,7 @@ class OnnxRuntimeBackend(Backend):
         self._output = self._session.get_outputs()[0].name
         self.outputs = len(self._session.get_outputs())
         self.input_shape = as_shape(first.shape)
-        self.input_dtype = DTYPES.get(first.type, first.type)
-        self.metadata_text = self._session.get_modelmeta().custom_metadata_map.get(KEY)
+        self.input_dtype = DTYPES.get(first.type, first.type[len("tensor(") : -1])
 
     def run(self, x: np.ndarray) -> np.ndarray:
         return self._session.run([self._output], {self._input: x})[0]

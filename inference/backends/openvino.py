@@ -1,12 +1,10 @@
 """ONNX files, OpenVINO IR and TFLite files in OpenVINO."""
 
-import contextlib
 from typing import Any, Dict
 
 import numpy as np
 import openvino
 
-from checkpoint.model_metadata import KEY
 from inference.backends.base import Backend, ModelOptions, as_shape
 
 HINTS = {"fp32": "f32", "bf16": "bf16", "int8": "f32"}  # int8: what a quantised file leaves over
@@ -24,7 +22,7 @@ class OpenVinoBackend(Backend):
             "INFERENCE_PRECISION_HINT": HINTS[options.precision],
         }
         if device == "CPU":
-            settings["INFERENCE_NUM_THREADS"] = options.threads
+            settings["INFERENCE_NUM_THREADS"] = options.threads or 0
         try:
             model = core.read_model(path)
             compiled = core.compile_model(model, device, settings)
@@ -40,7 +38,6 @@ class OpenVinoBackend(Backend):
         self.input_dtype = {"f32": "float32", "u8": "uint8", "f16": "float16"}.get(
             first.element_type.get_type_name(), first.element_type.get_type_name()
         )
-        self.metadata_text = _metadata(model)
 
     def run(self, x: np.ndarray) -> np.ndarray:
         return np.array(self._request.infer([x], share_inputs=True)[0])
@@ -55,11 +52,3 @@ def _check_precision(core: Any, device: str, precision: str) -> None:
             "--precision bf16: this processor has no bfloat16 instructions (AVX512-BF16 or AMX); "
             "pass --precision fp32."
         )
-
-
-def _metadata(model: Any) -> Any:
-    """metadata_props of an ONNX file, which OpenVINO keeps as run-time information."""
-    for place in (["framework", KEY], [KEY]):
-        with contextlib.suppress(Exception):
-            return model.get_rt_info(place).astype(str)
-    return None

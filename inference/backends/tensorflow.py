@@ -15,7 +15,7 @@ class TensorFlowBackend(Backend):
 
     def __init__(self, path: str, options: ModelOptions) -> None:
         config = session_config(options.device)
-        config.intra_op_parallelism_threads = options.threads
+        config.intra_op_parallelism_threads = options.threads or 0
         self._session = tf.Session(graph=tf.Graph(), config=config)
         with self._session.graph.as_default():
             try:

@@ -6,7 +6,7 @@ a rank's evaluation, D embedding.
 
 import collections
 
-from inference.embedder import embed_with_flip
+from inference.backends.checkpoint import embed_with_flip
 from losses.class_centres import HeadConfig, HeadInputs, HeadParts, class_centres_loss
 from nets.build import embeddings
 from nets.layers import NetOptions
