@@ -15,6 +15,7 @@ from tqdm import tqdm
 
 from checkpoint.format import find_checkpoints, read_record, step_of
 from evaluation.report.pair_errors import write_pairs_report
+from evaluation.thresholds import set_thresholds, write_thresholds
 from evaluation.verification_set import NetFunction, SetResult, VerificationSet, find_sets
 from inference.backends.base import ModelOptions
 from inference.embedder import Embedder
@@ -96,6 +97,11 @@ class EvalConfig:
     json: Optional[str] = flag(None, "JSON file to write the table to, as a list", "results")
     csv: Optional[str] = flag(None, "CSV file to write the table to", "results")
     plot: Optional[str] = flag(None, "directory to write a ROC image per set to", "results")
+    thresholds: Optional[str] = flag(
+        None,
+        "directory to write <checkpoint>/thresholds.json to: FNMR at each FMR, with intervals",
+        "results",
+    )
     pairs_report: Optional[str] = flag(
         None,
         "directory to write every pair's score, the hardest pairs and the errors per identity to",
@@ -118,6 +124,8 @@ def evaluate(config: EvalConfig) -> None:
     rows = [row(prefix, result) for prefix, result in results]
     print("\n".join(text for text in (table(rows), notes(rows)) if text))
     write_files(config, rows, results)
+    if config.thresholds:
+        write_all_thresholds(config.thresholds, results, sets)
     for (prefix, result), pairs in zip(results, itertools.cycle(sets)):
         if config.pairs_report:
             directory = os.path.join(config.pairs_report, os.path.basename(prefix))
@@ -129,8 +137,8 @@ def checkpoints(config: EvalConfig) -> List[str]:
     """The checkpoints that the flags name, by step."""
     if bool(config.ckpt_path) == bool(config.ckpt_file):
         raise ValueError("pass either --ckpt_path DIRECTORY or --ckpt_file CHECKPOINT.")
-    if is_exported(config.ckpt_path or config.ckpt_file):
-        return [config.ckpt_path or config.ckpt_file]
+    if is_exported(config.ckpt_path or config.ckpt_file or ""):
+        return [config.ckpt_path or config.ckpt_file or ""]
     if config.ckpt_path and not os.path.isdir(config.ckpt_path):
         raise ValueError(
             f"--ckpt_path {config.ckpt_path} is not a directory; pass a run's ckpt directory, or "
@@ -140,9 +148,10 @@ def checkpoints(config: EvalConfig) -> List[str]:
         raise ValueError(
             "--ckpt_index_list needs --ckpt_file, the prefix that its suffixes extend."
         )
-    paths = [config.ckpt_path or config.ckpt_file]
+    base = config.ckpt_path or config.ckpt_file or ""
+    paths = [base]
     if config.ckpt_index_list:
-        paths = [config.ckpt_file + ending for ending in config.ckpt_index_list]
+        paths = [base + ending for ending in config.ckpt_index_list]
     exported = _exported_in(config.ckpt_path) if config.ckpt_path else []
     return exported or [prefix for path in paths for prefix in find_checkpoints(path)]
 
@@ -290,7 +299,7 @@ def _make_directories(config: EvalConfig) -> None:
     """Makes the results' directories before the work, so that a bad path costs no time."""
     for path in (config.json, config.csv):
         os.makedirs(os.path.dirname(os.path.abspath(path or ".")), exist_ok=True)
-    for directory in (config.plot, config.pairs_report):
+    for directory in (config.plot, config.pairs_report, config.thresholds):
         os.makedirs(directory or ".", exist_ok=True)
 
 
@@ -303,6 +312,21 @@ def write_files(config: EvalConfig, rows: Sequence[Row], results: Results) -> No
         write_csv(config.csv, rows)
     if config.plot:
         plot(config.plot, results)
+
+
+def write_all_thresholds(directory: str, results: Results, sets: Sequence[VerificationSet]) -> None:
+    """Writes <directory>/<checkpoint>/thresholds.json for each checkpoint."""
+    identities = {pairs.name: pairs.identity_N for pairs in sets}
+    for prefix in dict.fromkeys(prefix for prefix, _ in results):
+        path = os.path.join(directory, os.path.basename(prefix), "thresholds.json")
+        os.makedirs(os.path.dirname(path), exist_ok=True)
+        found = [
+            set_thresholds(result, identities[result.name])
+            for other, result in results
+            if other == prefix
+        ]
+        write_thresholds(path, os.path.basename(prefix), found)
+        print(path)
 
 
 def write_csv(path: str, rows: Sequence[Row]) -> None:

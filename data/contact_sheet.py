@@ -1,6 +1,7 @@
 """A page of images with a word under each row or image, to be looked at by a person."""
 
 import os
+from typing import List, Tuple
 
 import cv2
 import numpy as np
@@ -12,7 +13,7 @@ PAPER, INK = (255, 255, 255), (60, 60, 60)
 BROKEN = (200, 200, 200)
 
 
-def write_sheet(path, rows, columns):
+def write_sheet(path: str, rows: List[List[Tuple[bytes, str]]], columns: int) -> None:
     """rows: [[(encoded image, caption)]], at most `columns` each -> a PNG at path."""
     high, wide = TILE + LINE + GAP, TILE + GAP
     sheet = np.full((len(rows) * high + GAP, columns * wide + GAP, 3), PAPER, np.uint8)

@@ -1,4 +1,4 @@
-"""One pass over a data set of any kind: what is in it, what is broken, and some of it to look at.
+"""Statistics of a data set of any kind in one reading: content, damage, and images to look at.
 
 A source yields (identity or None, encoded image, where); a survey counts them.
 """
@@ -7,6 +7,7 @@ import collections
 import fnmatch
 import hashlib
 import os
+from typing import Any, Callable, List, Tuple, Union
 
 from data.eval_data_reader import read_pairs
 from data.formats.image_headers import image_fault, image_size
@@ -21,13 +22,13 @@ SHOWN_IDENTITIES, SHOWN_EACH = 10, 10
 class Survey:
     """Counts of one data set. identities: Counter of images by identity; sizes: by (H, W)."""
 
-    def __init__(self, path, decode=False):
+    def __init__(self, path: str, decode: bool = False) -> None:
         self.path, self.decode, self.layout = path, decode, []
         self.images, self.identities = 0, collections.Counter()
         self.sizes, self.broken = collections.Counter(), []
         self.shown = {}  # rank of the identity -> its first images
 
-    def add(self, identity, encoded, where):
+    def add(self, identity: Union[int, str], encoded: bytes, where: str) -> None:
         """Counts one image."""
         self.images += 1
         if identity is not None:
@@ -39,7 +40,7 @@ class Survey:
         else:
             self.sizes[image_size(encoded)] += 1
 
-    def add_broken(self, error):
+    def add_broken(self, error: Any) -> None:
         self.broken.append(str(error))
 
     def _show(self, identity, encoded):
@@ -55,12 +56,14 @@ class Survey:
         if len(self.shown[rank]) < SHOWN_EACH:
             self.shown[rank].append((encoded, f"identity {identity}"))
 
-    def rows(self):
+    def rows(self) -> List[List[Tuple[bytes, str]]]:
         """What the contact sheet shows: a row an identity, by its name or number."""
         return [self.shown[rank] for rank in sorted(self.shown, key=lambda rank: rank[1])]
 
 
-def survey(path, decode=False, progress=lambda items: items):
+def survey(
+    path: str, decode: bool = False, progress: Callable[[Any], Any] = lambda items: items
+) -> Survey:
     """A .rec, a .bin, a directory of shards or one, or a folder of identities -> Survey.
     progress: wraps the images as they pass."""
     if not os.path.exists(path):
@@ -107,7 +110,7 @@ def _records(path, found):
     index = reader.idx_path or "no .idx: it can only be read in order"
     found.layout = [f"RecordIO {path}", f"index {index}"]
     found.layout.append(
-        f"InsightFace's: {ranges} header and range records beside the images"
+        f"InsightFace's: {ranges} header and range records besides the images"
         if ranges
         else f"plain: no header record, images from key {first}"
     )
@@ -115,10 +118,10 @@ def _records(path, found):
 
 
 def _property(path):
-    beside = os.path.join(os.path.dirname(path), "property")
-    if not os.path.exists(beside):
+    property_path = os.path.join(os.path.dirname(path), "property")
+    if not os.path.exists(property_path):
         return "no property file"
-    identities, (height, width) = read_property(beside)
+    identities, (height, width) = read_property(property_path)
     return f"property: {identities:,} identities, {height} x {width}"
 
 

@@ -1,21 +1,22 @@
-"""Verification sets as InsightFace packs them (lfw.bin, ...): encoded images and who is the same.
+"""Verification sets as InsightFace packs them (lfw.bin, ...): encoded images, same or different.
 
 P pairs; images 2i and 2i+1 are pair i. N images decoded, H W pixels, RGB. No TensorFlow, and
 nothing in a file is ever executed (see safe_pickle).
 """
 
-import os
 import pickle
+from typing import Any, List, Sequence, Tuple
 
 import cv2
 import numpy as np
 
 from data.formats import safe_pickle
-from data.formats.image_headers import decoded
+from data.formats.image_headers import decoded, size_fault
 from data.formats.safe_pickle import PickledArray
+from runtime.files import atomic_write
 
 
-def read_pairs(path):
+def read_pairs(path: str) -> Tuple[List[bytes], np.ndarray]:
     """A .bin file -> (list of 2 P encoded images as bytes, issame as bool [P]).
     The images stay encoded: an LFW of 12,000 JPEGs is 100 MB so and 450 MB as pixels."""
     content = safe_pickle.load(path)
@@ -36,7 +37,7 @@ def read_pairs(path):
     return encoded, issame_P
 
 
-def write_pairs(path, encoded, issame):
+def write_pairs(path: str, encoded: Sequence[bytes], issame: Sequence[Any]) -> None:
     """Encoded images (bytes, 2 P of them) and issame [P] -> a .bin that the peers read too.
     Protocol 3 and plain bytes, as InsightFace's packer writes; whole or not at all."""
     encoded, issame = [bytes(image) for image in encoded], [bool(same) for same in issame]
@@ -44,13 +45,13 @@ def write_pairs(path, encoded, issame):
         raise ValueError(
             f"{path}: {len(encoded)} images for {len(issame)} pairs; pass two images a pair."
         )
-    beside = f"{path}.part"
-    with open(beside, "wb") as stream:
+    with atomic_write(path, "wb") as stream:
         pickle.dump((encoded, issame), stream, protocol=3)
-    os.replace(beside, path)
 
 
-def decode_images(encoded, image_size, where="image", first=0):
+def decode_images(
+    encoded: Sequence[bytes], image_size: Sequence[int], where: str = "image", first: int = 0
+) -> np.ndarray:
     """Encoded images -> uint8 [N, H, W, 3] RGB in [0, 255]; image_size is (H, W).
     Another size is brought to H x W by its short side and cut in the middle, as InsightFace does.
     `where` and `first` name the image that does not decode."""
@@ -59,9 +60,11 @@ def decode_images(encoded, image_size, where="image", first=0):
     for i, data in enumerate(encoded):
         image = decoded(data) if data else None
         if image is None:
+            fault = size_fault(data)
+            detail = f"{len(data)} bytes" + (f"; it {fault}" if fault else "")
             raise ValueError(
-                f"{where} {first + i} is no image that can be decoded ({len(data)} bytes); "
-                "take it out of the set or pack the set again."
+                f"{where} {first + i} is no image that can be decoded ({detail}); remove it from "
+                "the set or pack the set again."
             )
         if image.shape[:2] != (height, width):
             image = _fit(image, height, width)

@@ -7,6 +7,7 @@ PATH: a .rec (or the folder of a train.rec), a directory of shards or one of the
 import dataclasses
 import os
 import sys
+from typing import List, Optional
 
 if __package__ in (None, ""):  # run as a file: imports start at the repository's root
     sys.path[0] = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
@@ -15,7 +16,7 @@ import numpy as np  # noqa: E402
 from tqdm import tqdm  # noqa: E402
 
 from data.contact_sheet import write_sheet  # noqa: E402
-from data.dataset_stats import SHOWN_EACH, survey  # noqa: E402
+from data.dataset_stats import SHOWN_EACH, Survey, survey  # noqa: E402
 from runtime.cli import run  # noqa: E402
 from runtime.flags import flag, parse_flags  # noqa: E402
 
@@ -24,12 +25,14 @@ SHOWN_BROKEN, SHOWN_SIZES, BAR = 10, 5, 40
 
 @dataclasses.dataclass(frozen=True)
 class InspectConfig:
-    path: str = flag(dataclasses.MISSING, "the data set; the flag's name may be left out")
+    path: str = flag(
+        dataclasses.MISSING, "the data set: a .rec, shards, a folder of identities or a .bin"
+    )
     contact_sheet: str = flag("contact_sheet.png", "PNG to write; '' writes none")
     decode: bool = flag(False, "decode every image instead of looking at its first and last bytes")
 
 
-def main(argv=None):
+def main(argv: Optional[List[str]] = None) -> None:
     argv = list(sys.argv[1:] if argv is None else argv)
     if argv and not argv[0].startswith("-"):
         argv.insert(0, "--path")
@@ -44,7 +47,7 @@ def main(argv=None):
         print(f"contact sheet        {config.contact_sheet}")
 
 
-def describe(found):
+def describe(found: Survey) -> List[str]:
     """Survey -> lines."""
     lines = _entry("layout", found.layout) + _entry("images", [f"{found.images:,}"])
     if found.identities:
@@ -62,7 +65,7 @@ def describe(found):
     return lines + _entry("broken", [f"{len(found.broken):,}"] + broken)
 
 
-def histogram(counts):
+def histogram(counts: np.ndarray) -> List[str]:
     """Images per identity, in classes that double: text lines."""
     classes = np.floor(np.log2(counts)).astype(int)
     heights = np.bincount(classes)

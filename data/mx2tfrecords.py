@@ -9,11 +9,11 @@ import logging
 import os
 import sys
 import time
-from typing import Optional
+from typing import List, Optional
 
 if __package__ in (None, ""):  # run as a file: imports start at the repository's root
     sys.path[0] = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
-    os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")  # NumPy's would spin beside the workers
+    os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")  # NumPy's would compete with the workers
 
 import numpy as np  # noqa: E402
 from tqdm import tqdm  # noqa: E402
@@ -45,7 +45,7 @@ class ConversionConfig:
 
     bin_path: str = flag(dataclasses.MISSING, "the .rec file", "files")
     idx_path: Optional[str] = flag(
-        None, "its .idx; without one beside the .rec, records are numbered in order", "files"
+        None, "its .idx; default: the one in the directory of the .rec, if any", "files"
     )
     tfrecords_file_path: str = flag(
         dataclasses.MISSING, "directory to write the shards into; made here", "files"
@@ -69,7 +69,7 @@ class ConversionConfig:
     decode: bool = flag(False, "decode every image to see that it can be; takes much longer")
 
 
-def main(argv=None):
+def main(argv: Optional[List[str]] = None) -> None:
     began, config = time.time(), parse_flags(ConversionConfig, argv, __doc__)
     manifest = convert(config)
     if manifest is None:
@@ -82,19 +82,21 @@ def main(argv=None):
     )
 
 
-def convert(config):
+def convert(config: ConversionConfig) -> Optional[Manifest]:
     """Converts as the flags say: the Manifest, or None where that had been done before."""
     size = os.path.getsize(config.bin_path)
     if size == 0:
         raise ValueError(f"--bin_path {config.bin_path} is empty (0 bytes); copy it again.")
-    idx_path = config.idx_path or beside(config.bin_path, ".idx")
+    idx_path = config.idx_path or sibling_path(config.bin_path, ".idx")
     target = os.path.abspath(config.tfrecords_file_path)
     shards = config.shards or min(max(SHARDS, size // LARGE_SHARD), 1 + size // SMALL_SHARD)
     known = _fingerprint(config, shards, size, idx_path)
     if is_done(target, known):
         return None
     workers = config.workers or cores()
-    buckets = min(1.0, workers / shards) if config.shuffle else 0  # that lie beside their shards
+    buckets = (
+        min(1.0, workers / shards) if config.shuffle else 0
+    )  # that exist together with their shards
     with work_directory(target, int(size * (1.02 + buckets))) as work_path:
         plan = shuffle.Plan(
             rec_path=config.bin_path,
@@ -113,11 +115,11 @@ def convert(config):
 def _write(config, plan, known, idx_path, workers):
     """Fills the work directory, dataset.json last: Manifest."""
     state = read_state(plan.work_path)
-    going_on = state.get("known") == known and "draft" in state
+    resuming = state.get("known") == known and "draft" in state
     passes = 1 + (config.shuffle or config.remap_labels)
     with tqdm(total=passes * plan.size, unit="B", unit_scale=True, disable=None) as bar:
-        if going_on:
-            logging.info("%s: going on where a conversion was interrupted.", plan.work_path)
+        if resuming:
+            logging.info("%s: resuming an interrupted conversion.", plan.work_path)
             draft, tallies = state["draft"], None
         else:
             clear(plan.work_path)
@@ -153,7 +155,7 @@ def _first_pass(config, plan, idx_path, workers, progress):
         except BrokenRecordError as error:
             if not idx_path or find_keys(idx_path, [error.offset]):
                 raise
-            _, listed = _compare(plan, [], [], idx_path)  # it is broken, but nobody asked for it
+            _, listed = _compare(plan, [], [], idx_path)  # not in the .idx
             tallies = read(dataclasses.replace(plan, listed=listed))
         broken = [(at, why) for tally in tallies for at, why in tally.broken]
         sums = [sum(tally.records for tally in tallies), _total(tallies, "offset_sum")]
@@ -201,8 +203,10 @@ def _compare(plan, tallies, broken, idx_path):
         plan.rec_path,
         len(listed),
     )
-    asked = [item for item in broken if listed[np.searchsorted(listed[:-1], item[0])] == item[0]]
-    return asked + faults, listed
+    requested = [
+        item for item in broken if listed[np.searchsorted(listed[:-1], item[0])] == item[0]
+    ]
+    return requested + faults, listed
 
 
 def _check_header(plan, tallies, offset):
@@ -322,8 +326,8 @@ def _fingerprint(config, shards, size, idx_path):
     )
 
 
-def beside(rec_path, suffix):
-    """The file of another suffix beside a .rec, or None."""
+def sibling_path(rec_path: str, suffix: str) -> Optional[str]:
+    """The file of another suffix in the directory of a .rec, or None."""
     path = os.path.splitext(rec_path)[0] + suffix
     return path if os.path.exists(path) else None
 

@@ -17,7 +17,7 @@ import itertools  # noqa: E402
 import json  # noqa: E402
 import multiprocessing  # noqa: E402
 import shutil  # noqa: E402
-from typing import Optional  # noqa: E402
+from typing import Any, Callable, Dict, List, Optional, Tuple  # noqa: E402
 
 import cv2  # noqa: E402
 import numpy as np  # noqa: E402
@@ -38,7 +38,7 @@ DRAWING = 1  # raised when the same flags would draw other faces
 LFW, CFP_FP = "lfw.bin", "cfp_fp.bin"
 VIEWS = {LFW: ("frontal", "frontal"), CFP_FP: ("frontal", "profile")}
 JPEG_QUALITY = (70, 96)
-FIRST_STRANGER = 1_000_000  # the number of the first evaluation person, beyond training's
+FIRST_UNSEEN = 1_000_000  # the number of the first evaluation person, beyond training's
 
 
 @dataclasses.dataclass(frozen=True)
@@ -57,7 +57,7 @@ class SyntheticConfig:
     workers: Optional[int] = flag(None, "processes; default: one a core", "speed", low=1)
 
 
-def main(argv=None):
+def main(argv: Optional[List[str]] = None) -> None:
     config = parse_flags(SyntheticConfig, argv, description=__doc__.split("\n")[0])
     if config.eval_pairs % (2 * FOLDS):
         raise ValueError(
@@ -78,13 +78,13 @@ def main(argv=None):
         write_contact_sheet(config.contact_sheet, config.seed, config.image_size)
 
 
-def recipe_of(config):
+def recipe_of(config: SyntheticConfig) -> Dict[str, Any]:
     """All that decides the data set's bytes on one platform."""
     names = ("identities", "images_per_identity", "eval_pairs", "image_size", "seed")
     return dict(synthetic=True, drawing=DRAWING, **{name: getattr(config, name) for name in names})
 
 
-def is_finished(path, recipe):
+def is_finished(path: str, recipe: Dict[str, Any]) -> bool:
     """Whether path holds the data set of this recipe; a ValueError if it holds anything else."""
     if not os.path.exists(path) or (os.path.isdir(path) and not os.listdir(path)):
         return False
@@ -105,22 +105,22 @@ def is_finished(path, recipe):
     return True
 
 
-def write_dataset(config, recipe):
-    """Draws into a directory beside the output, and moves it there when it is whole."""
-    beside = config.output_path.rstrip("/\\") + ".incomplete"
-    shutil.rmtree(beside, ignore_errors=True)
-    os.makedirs(beside)
+def write_dataset(config: SyntheticConfig, recipe: Dict[str, Any]) -> None:
+    """Draws into a directory of another name, and moves it there when it is whole."""
+    partial = config.output_path.rstrip("/\\") + ".incomplete"
+    shutil.rmtree(partial, ignore_errors=True)
+    os.makedirs(partial)
     try:
         with _pool(config.workers) as draw_all:
-            write_train(beside, config, draw_all)
-            write_evaluation(beside, config, draw_all)
-        with open(os.path.join(beside, RECIPE), "w", encoding="utf-8") as stream:
+            write_train(partial, config, draw_all)
+            write_evaluation(partial, config, draw_all)
+        with open(os.path.join(partial, RECIPE), "w", encoding="utf-8") as stream:
             json.dump(recipe, stream, indent=1)
         if os.path.isdir(config.output_path):
             os.rmdir(config.output_path)  # is_finished found it empty
-        os.rename(beside, config.output_path)
+        os.rename(partial, config.output_path)
     except BaseException:
-        shutil.rmtree(beside, ignore_errors=True)
+        shutil.rmtree(partial, ignore_errors=True)
         raise
 
 
@@ -135,7 +135,7 @@ class _pool:  # noqa: N801
         if self.workers == 1:
             return map
         fresh = multiprocessing.get_context("spawn")  # a fork would hang in OpenCV's threads
-        self.pool = fresh.Pool(self.workers, initializer=cv2.setNumThreads, initargs=(1,))
+        self.pool = fresh.Pool(self.workers, initializer=_start_worker)
         return self.pool.imap
 
     def __exit__(self, *error):
@@ -144,7 +144,12 @@ class _pool:  # noqa: N801
             self.pool.join()
 
 
-def write_train(path, config, draw_all):
+def _start_worker() -> None:
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C reaches the parent, which ends this one
+    cv2.setNumThreads(1)
+
+
+def write_train(path: str, config: SyntheticConfig, draw_all: Callable[..., Any]) -> None:
     """train.rec, train.idx and property, in the order of InsightFace's own: the header last."""
     people, each = config.identities, config.images_per_identity
     jobs = [(config.seed, person, ("any",) * each, config.image_size) for person in range(people)]
@@ -164,7 +169,7 @@ def write_train(path, config, draw_all):
     recordio.write_property(os.path.join(path, "property"), people, (config.image_size,) * 2)
 
 
-def write_evaluation(path, config, draw_all):
+def write_evaluation(path: str, config: SyntheticConfig, draw_all: Callable[..., Any]) -> None:
     """lfw.bin and cfp_fp.bin: the same new people, other photographs."""
     pairs, issame = plan_pairs(config.eval_pairs)
     views = {}  # of each person, in the order in which the pairs take them
@@ -172,7 +177,7 @@ def write_evaluation(path, config, draw_all):
         views.setdefault(left, []).append(VIEWS[name][0])
         views.setdefault(right, []).append(VIEWS[name][1])
     jobs = [
-        (config.seed, FIRST_STRANGER + person, tuple(views[person]), config.image_size)
+        (config.seed, FIRST_UNSEEN + person, tuple(views[person]), config.image_size)
         for person in sorted(views)
     ]
     drawn = {}
@@ -185,7 +190,7 @@ def write_evaluation(path, config, draw_all):
         write_pairs(os.path.join(path, name), encoded, issame)
 
 
-def plan_pairs(count):
+def plan_pairs(count: int) -> Tuple[List[Tuple[int, int]], List[bool]]:
     """[(person, person)] and [same?]; each tenth has people of its own, half of its pairs same."""
     pairs, issame = [], []
     half = count // FOLDS // 2
@@ -198,7 +203,7 @@ def plan_pairs(count):
     return pairs, issame
 
 
-def draw_person(job):
+def draw_person(job: Tuple[int, int, Tuple[str, ...], int]) -> List[bytes]:
     """(seed, person, a view per image, image size) -> the JPEG bytes of each image."""
     seed, person, views, image_size = job
     portrait = Portrait(draw_identity(np.random.RandomState([seed, person])), image_size)
@@ -211,7 +216,9 @@ def draw_person(job):
     return encoded
 
 
-def write_contact_sheet(path, seed, image_size, rows=8, columns=10):
+def write_contact_sheet(
+    path: str, seed: int, image_size: int, rows: int = 8, columns: int = 10
+) -> None:
     """A picture of the first people of the training set: a row each."""
     draw = functools.partial(cv2.imdecode, flags=cv2.IMREAD_COLOR)
     grid = []

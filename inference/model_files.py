@@ -102,7 +102,7 @@ def checkpoint_prefix(path: str) -> str:
 
 
 def read_metadata(path: str) -> Optional[ModelMetadata]:
-    """What export_model.py recorded in a model or in the manifest beside it, None where nothing."""
+    """What export_model.py recorded in a model or in the manifest next to it, None where nothing."""
     if path.lower().endswith(".onnx"):
         text = read_onnx(path).metadata.get(KEY)
         if text is not None:
@@ -111,7 +111,7 @@ def read_metadata(path: str) -> Optional[ModelMetadata]:
 
 
 def open_backend(path: str, backend: Optional[str], options: ModelOptions) -> Tuple[str, Backend]:
-    """(name, loaded model) of the backend that is asked for, or of the fastest installed one."""
+    """(name, loaded model) of the backend of that name, or of the fastest installed one."""
     kind = model_kind(path)
     if kind == ".onnx":
         _check_onnx(path, options.precision)

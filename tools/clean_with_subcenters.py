@@ -8,13 +8,13 @@ stay as they are; train on the result with --sub_centers 1.
 python tools/clean_with_subcenters.py --ckpt_file output/run/ckpt/InsightFace_iter_20000.ckpt \\
     --tfrecords_file_path tfrecords/faces --output_path tfrecords/faces_clean
 
-This is a script, which may use any room, that lies beside the other converters of data sets. What
-it does with numbers is in data/convert/outliers.py.
+The computation is in data/convert/outliers.py.
 """
 
 import dataclasses
 import os
 import sys
+from typing import Any, List, Optional, Tuple
 
 if __package__ in (None, ""):  # run as a file: imports start at the repository's root
     sys.path[0] = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
@@ -26,7 +26,7 @@ from checkpoint.format import find_checkpoints  # noqa: E402
 from checkpoint.reader import variable_arrays  # noqa: E402
 from data.convert.atomic_directory import is_done, work_directory  # noqa: E402
 from data.convert.outliers import centre_cosines, near_dominant, write_kept  # noqa: E402
-from data.formats.manifest import read_manifest  # noqa: E402
+from data.formats.manifest import Manifest, read_manifest  # noqa: E402
 from data.formats.tfrecord import read_shard  # noqa: E402
 from inference.backends.checkpoint import CheckpointEmbedder  # noqa: E402
 from runtime.cli import run  # noqa: E402
@@ -56,10 +56,10 @@ class CleanConfig:
         below=180.0,
     )
     device: str = flag("cpu", "where the network runs:", choices=DEVICES)
-    batch_size: int = flag(64, "images embedded at a time", low=1)
+    batch_size: int = flag(64, "images per batch", low=1)
 
 
-def main(argv=None):
+def main(argv: Optional[List[str]] = None) -> None:
     config = parse_flags(CleanConfig, argv, __doc__)
     manifest = read_manifest(config.tfrecords_file_path)
     prefix = find_checkpoints(config.ckpt_file)[-1]
@@ -91,7 +91,7 @@ def main(argv=None):
     )
 
 
-def read_centres(prefix, manifest, directory):
+def read_centres(prefix: str, manifest: Manifest, directory: str) -> np.ndarray:
     """A checkpoint's class centres as [K, S, D], K being the data set's identities."""
     centres_MD = variable_arrays(prefix, [CENTRES])[CENTRES]
     identities = manifest.identities
@@ -103,7 +103,9 @@ def read_centres(prefix, manifest, directory):
     return centres_MD.reshape(identities, -1, centres_MD.shape[1])
 
 
-def look(config, prefix, manifest, centres_KSD):
+def look(
+    config: Any, prefix: str, manifest: Manifest, centres_KSD: np.ndarray
+) -> Tuple[np.ndarray, np.ndarray]:
     """(label [N], cosine to each centre of its identity [N, S]) of all images in shard order. Of
     the embeddings only a batch is held: of ten million images they would be 20 GB."""
     labels, cosines = [], []

@@ -1,24 +1,30 @@
-"""A directory that appears whole or not at all: written beside its place, then renamed.
+"""A directory that appears whole or not at all: written under another name, then renamed.
 
 A process that is killed leaves `<target>.incomplete`, which no reader takes for a data set, and
-which the next run goes on with or clears.
+which the next run resumes or clears.
 """
 
 import contextlib
 import errno
-import fcntl
 import json
 import os
 import shutil
+from typing import Any, Dict, Iterator
 
 from data.formats.manifest import FILE, UNFINISHED, read_manifest
+from runtime.files import atomic_write, sync_directory, sync_file
+
+try:
+    import fcntl
+except ImportError:  # Windows: nothing prevents two conversions into one directory there
+    fcntl = None  # type: ignore
 
 LOCK = "lock"
 SUFFIX = ".incomplete"
 NO_ROOM = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 
 
-def is_done(target, known):
+def is_done(target: str, known: Dict[str, Any]) -> bool:
     """Whether `target` already holds what `known` describes; a ValueError for anything else."""
     if not os.path.exists(target) or (os.path.isdir(target) and not os.listdir(target)):
         return False
@@ -40,11 +46,11 @@ def is_done(target, known):
 
 
 @contextlib.contextmanager
-def work_directory(target, needed):
+def work_directory(target: str, needed: int) -> Iterator[str]:
     """The directory to write into; becomes `target` when the `with` ends well.
 
     needed: bytes that will be written at most. An error leaves nothing behind; Ctrl-C and a kill
-    leave what the next run may go on with."""
+    leave what the next run may resume."""
     work = target + SUFFIX
     os.makedirs(work, exist_ok=True)
     if os.listdir(work) and not os.path.exists(os.path.join(work, LOCK)):
@@ -52,7 +58,8 @@ def work_directory(target, needed):
     _check_space(work, needed)
     with open(os.path.join(work, LOCK), "w") as lock:
         try:
-            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            if fcntl is not None:
+                fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except OSError:
             raise ValueError(
                 f"{work} is being written by another process; wait until that has ended."
@@ -62,7 +69,9 @@ def work_directory(target, needed):
             for name in os.listdir(work):
                 if name in (UNFINISHED, LOCK) or name.endswith(".part.json"):
                     os.remove(os.path.join(work, name))
+            _sync_tree(work)
             os.rename(work, target)
+            sync_directory(os.path.dirname(target))
         except OSError as error:
             shutil.rmtree(work, ignore_errors=True)
             if error.errno not in NO_ROOM:
@@ -76,7 +85,15 @@ def work_directory(target, needed):
             raise
 
 
-def read_state(work):
+def _sync_tree(folder: str) -> None:
+    """Makes each file durable before the rename: else a power failure may leave empty shards."""
+    for inner, _, names in os.walk(folder):
+        for name in names:
+            sync_file(os.path.join(inner, name))
+        sync_directory(inner)
+
+
+def read_state(work: str) -> Dict[str, Any]:
     """What an earlier, interrupted run noted in the work directory; {} if nothing."""
     try:
         with open(os.path.join(work, UNFINISHED), encoding="utf-8") as stream:
@@ -85,15 +102,13 @@ def read_state(work):
         return {}
 
 
-def write_state(work, state):
+def write_state(work: str, state: Dict[str, Any]) -> None:
     """Notes how far this run has come, whole or not at all."""
-    path = os.path.join(work, UNFINISHED)
-    with open(path + SUFFIX, "w", encoding="utf-8") as stream:
+    with atomic_write(os.path.join(work, UNFINISHED)) as stream:
         json.dump(state, stream)
-    os.replace(path + SUFFIX, path)
 
 
-def clear(work):
+def clear(work: str) -> None:
     """Removes what an earlier run left, but for the lock."""
     for name in os.listdir(work):
         if name != LOCK:

@@ -4,13 +4,15 @@ N images, each a hash of 256 bits kept as 8 uint32. Pairs of up to 7 differing b
 least one of the 8 words, so only those that share a word are compared.
 """
 
+from typing import List, Tuple
+
 import numpy as np
 
 SIDE, WORDS, NEAR = 16, 8, 7
 CROWD = 64  # images sharing a word; more of them are flat or black images, not one photograph
 
 
-def difference_hash(image_HWC):
+def difference_hash(image_HWC: np.ndarray) -> np.ndarray:
     """uint8 [H, W, 3] or [H, W] -> uint32 [8]."""
     import cv2
 
@@ -19,7 +21,7 @@ def difference_hash(image_HWC):
     return np.packbits(small[:, 1:] > small[:, :-1]).view(np.uint32)
 
 
-def near_pairs(hash_N8, near=NEAR):
+def near_pairs(hash_N8: np.ndarray, near: int = NEAR) -> List[Tuple[int, int]]:
     """Sorted [(i, j)], i < j, of images whose hashes differ in at most `near` (<= 7) bits."""
     found = set()
     for word in range(WORDS):

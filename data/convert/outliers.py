@@ -6,16 +6,19 @@ the images is worked out by tools/clean_with_subcenters.py.
 
 import dataclasses
 import os
+from typing import Any, Dict
 
 import numpy as np
 
-from data.formats.manifest import write_manifest
+from data.formats.manifest import Manifest, write_manifest
 from data.formats.tfrecord import read_shard, write_frames
 
-BATCH = 1 << 10  # images that are written at a time
+BATCH = 1 << 10  # images in one write
 
 
-def centre_cosines(embedded_ND, label_N, centres_KSD):
+def centre_cosines(
+    embedded_ND: np.ndarray, label_N: np.ndarray, centres_KSD: np.ndarray
+) -> np.ndarray:
     """Cosines of images and the centres of their own identities: float32 [N, S]."""
     embedded_ND = embedded_ND / np.maximum(np.linalg.norm(embedded_ND, axis=1), 1e-12)[:, None]
     own_NSD = centres_KSD[label_N]
@@ -23,7 +26,7 @@ def centre_cosines(embedded_ND, label_N, centres_KSD):
     return np.einsum("nd,nsd->ns", embedded_ND, own_NSD).astype(np.float32)
 
 
-def dominant_centres(cosine_NS, label_N, identities):
+def dominant_centres(cosine_NS: np.ndarray, label_N: np.ndarray, identities: int) -> np.ndarray:
     """The centre that most images of each identity are nearest to: int64 [K]; of two that have as
     many, the first."""
     counts_KS = np.zeros((identities, cosine_NS.shape[1]), np.int64)
@@ -31,16 +34,20 @@ def dominant_centres(cosine_NS, label_N, identities):
     return counts_KS.argmax(axis=1)
 
 
-def near_dominant(cosine_NS, label_N, identities, degrees):
+def near_dominant(
+    cosine_NS: np.ndarray, label_N: np.ndarray, identities: int, degrees: float
+) -> np.ndarray:
     """Whether each image is within `degrees` of its identity's dominant centre: bool [N]."""
     dominant_N = dominant_centres(cosine_NS, label_N, identities)[label_N]
     cosine_N = cosine_NS[np.arange(len(label_N)), dominant_N]
     return cosine_N >= np.cos(np.radians(degrees))
 
 
-def write_kept(directory, manifest, kept_N, work_path, known):
+def write_kept(
+    directory: str, manifest: Manifest, kept_N: np.ndarray, work_path: str, known: Dict[str, Any]
+) -> Manifest:
     """Copies the shards of `directory` without the images that kept_N (in the order of the shards)
-    leaves out, and writes their dataset.json; labels stay as they are. Returns its Manifest."""
+    omits, and writes their dataset.json; labels stay as they are. Returns its Manifest."""
     shards, sizes, checksum, seen, start = [], [], 0, set(), 0
     for name, count in manifest.shards:
         kept = kept_N[start : start + count]

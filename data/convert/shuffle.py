@@ -10,7 +10,7 @@ import dataclasses
 import glob
 import json
 import os
-from typing import Optional
+from typing import Any, Callable, List, Optional, Tuple
 
 import numpy as np
 
@@ -25,8 +25,10 @@ from data.formats.recordio_blocks import (
     read_blocks,
 )
 from data.formats.tfrecord import mix, slices, write_frames, write_vectors
+from runtime.files import atomic_write
 
 BUCKET_BYTES, BUCKETS = 1 << 25, 1 << 12  # buckets are this small, unless there would be more
+Progress = Callable[[int], Any]
 EXACT_FLOAT32 = 1 << 24  # float32, the form of labels in a .rec, holds every whole number to here
 
 
@@ -39,7 +41,7 @@ class Plan:
     size: int  # bytes of the .rec
     shards: int
     seed: Optional[int]  # None: keep the file's order
-    skip: bool = False  # go on after broken records
+    skip: bool = False  # broken records, instead of stopping
     max_errors: int = 0
     num_output: Optional[int] = None
     decode: bool = False  # decode every image to see whether it can be
@@ -47,12 +49,13 @@ class Plan:
     new_label: Optional[np.ndarray] = None  # label -> its number in the shards
 
     @property
-    def buckets_per_shard(self):
+    def buckets_per_shard(self) -> int:
         largest = max(BUCKET_BYTES, self.size // BUCKETS)
         return max(1, -(-self.size // (self.shards * largest)))
 
     @property
-    def block_bytes(self):  # many buckets: more for each of them from one block
+    def block_bytes(self) -> int:
+        # many buckets: more for each of them from one block
         return BLOCK_BYTES if self.shards * self.buckets_per_shard <= 128 else 8 * BLOCK_BYTES
 
 
@@ -73,7 +76,7 @@ class Tally:
     left: Optional[int] = None  # and of the one after the last
 
 
-def survey(plan, _, begin, end, report):
+def survey(plan: Plan, _: int, begin: int, end: int, report: Progress) -> Tally:
     """Only looks at the records that start in bytes [begin, end): Tally."""
     tally = Tally()
     for block in read_blocks(plan.rec_path, begin, end):
@@ -82,7 +85,7 @@ def survey(plan, _, begin, end, report):
     return tally
 
 
-def copy_in_order(plan, shard, begin, end, report):
+def copy_in_order(plan: Plan, shard: int, begin: int, end: int, report: Progress) -> Tally:
     """Writes the images of the records that start in bytes [begin, end) as a shard: Tally."""
     tally = Tally()
     descriptor = _create(part_path(plan, shard))
@@ -95,7 +98,7 @@ def copy_in_order(plan, shard, begin, end, report):
     return tally
 
 
-def scatter(plan, worker, begin, end, report):
+def scatter(plan: Plan, worker: int, begin: int, end: int, report: Progress) -> Tally:
     """Pass one over the blocks of bytes [begin, end); begin is a multiple of block_bytes: Tally."""
     tally, size = Tally(), plan.block_bytes
     for number, block in enumerate(read_blocks(plan.rec_path, begin, end, size), begin // size):
@@ -109,7 +112,7 @@ def scatter(plan, worker, begin, end, report):
     return tally
 
 
-def gather(plan, shard, report):
+def gather(plan: Plan, shard: int, report: Progress) -> Tally:
     """Pass two for one shard: its buckets, each permuted, one behind the other: Tally.
 
     A shard whose note is there was finished before an interruption."""
@@ -132,14 +135,13 @@ def gather(plan, shard, report):
     finally:
         os.close(descriptor)
     done = dict(images=tally.images, checksum=tally.checksum, written=tally.written)
-    with open(note + ".incomplete", "w") as stream:
+    with atomic_write(note) as stream:
         json.dump(done, stream)
-    os.replace(note + ".incomplete", note)
     clear_buckets(plan, shard)
     return tally
 
 
-def clear_buckets(plan, shard=None):
+def clear_buckets(plan: Plan, shard: Optional[int] = None) -> None:
     """Frees the space of the buckets of one shard, or of all."""
     count = plan.buckets_per_shard
     shards = range(plan.shards) if shard is None else [shard]
@@ -148,12 +150,12 @@ def clear_buckets(plan, shard=None):
             os.remove(path)
 
 
-def part_path(plan, shard):
+def part_path(plan: Plan, shard: int) -> str:
     """The name of a shard until the conversion is finished; no reader takes it for a shard."""
     return os.path.join(plan.work_path, f"shard-{shard:05d}.part")
 
 
-def stretches(size, count, unit):
+def stretches(size: int, count: int, unit: int) -> List[Tuple[int, int]]:
     """[(begin, end)]: `size` bytes in at most `count` even stretches of whole `unit`s."""
     units = -(-size // unit)
     count = max(1, min(count, units))
@@ -161,9 +163,16 @@ def stretches(size, count, unit):
     return list(zip(edges[:-1], edges[1:]))
 
 
-def read_all(function, plan, calls, workers, progress):
-    """Runs a pass over all stretches (the last two values of each call) and checks that what one
-    left is what the next one entered: [Tally]."""
+def read_all(
+    function: Callable[..., Tally],
+    plan: Plan,
+    calls: List[Tuple[Any, ...]],
+    workers: int,
+    progress: Progress,
+) -> List[Tally]:
+    """Runs a pass for all stretches (the last two values of each call): [Tally].
+
+    Checks that each stretch ends at the record with which the next one starts."""
     tallies = run_calls(function, [(plan,) + call for call in calls], workers, progress)
     for before, after in zip(tallies, tallies[1:]):
         if before.left != after.entered:
@@ -205,7 +214,7 @@ def _examine(plan, block, tally):
     return columns
 
 
-def note_broken(plan, tally, broken):
+def note_broken(plan: Plan, tally: Tally, broken: List[Tuple[int, str]]) -> None:
     """Takes note of broken records, or ends at the first one."""
     tally.broken += broken
     if broken and not plan.skip:
@@ -214,7 +223,7 @@ def note_broken(plan, tally, broken):
         raise too_many(plan, tally.broken[-1])
 
 
-def too_many(plan, last):
+def too_many(plan: Plan, last: Tuple[int, str]) -> ValueError:
     """The error for more broken records than were allowed."""
     return ValueError(
         f"{plan.rec_path}: more than --max_errors {plan.max_errors} records are broken, one of "
@@ -245,7 +254,7 @@ def _seen(label_R):
     return np.bincount(label_R).astype(bool) if len(label_R) else np.zeros(0, bool)
 
 
-def union(seen, more):
+def union(seen: np.ndarray, more: np.ndarray) -> np.ndarray:
     """Whether each label is in one of two sets, given as arrays of bool."""
     longer, shorter = (seen, more) if len(seen) >= len(more) else (more, seen)
     out = longer.copy()

@@ -7,22 +7,28 @@ import multiprocessing.connection
 import os
 import signal
 import traceback
+from typing import Any, Callable, List, Sequence, Tuple
 
 from runtime.cli import ROOT
 
 
-def allowed_cores():
+def allowed_cores() -> int:
     """How many processor cores this process may use."""
     allowed = getattr(os, "sched_getaffinity", None)  # Linux
     return len(allowed(0)) if allowed else os.cpu_count() or 1
 
 
-def cores():
+def cores() -> int:
     """Processor cores that this process may use, at most 4: more wait for the disk."""
     return min(4, allowed_cores())
 
 
-def run_calls(function, calls, workers, progress):
+def run_calls(
+    function: Callable[..., Any],
+    calls: Sequence[Tuple[Any, ...]],
+    workers: int,
+    progress: Callable[[int], Any],
+) -> List[Any]:
     """[function(*call, report) for call in calls], call i in process i modulo workers.
 
     report(amount) inside the function reaches progress(amount) here. The first error ends all; one
@@ -106,7 +112,7 @@ def _work(function, mine, pipe, others, parent):
         pipe.send(("end", None))
     except BaseException as error:
         where = os.path.abspath(traceback.extract_tb(error.__traceback__)[-1].filename)
-        told = isinstance(error, OSError) or where.startswith(ROOT + os.sep)
-        if not (told and isinstance(error, (ValueError, OSError))):
+        ours = isinstance(error, OSError) or where.startswith(ROOT + os.sep)
+        if not (ours and isinstance(error, (ValueError, OSError))):
             error = RuntimeError("a worker process failed:\n" + traceback.format_exc())
         pipe.send(("error", error))

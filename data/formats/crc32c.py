@@ -1,4 +1,4 @@
-"""CRC-32C, the checksum of TFRecords, of many stretches of one buffer at a time. Shape letter: R.
+"""CRC-32C, the checksum of TFRecords, of many stretches of one buffer. Shape letter: R.
 
 TensorFlow's own machine code does it at some GB/s and is called where it is, in the shared library
 of either TensorFlow, without importing TensorFlow. Where that library or its function is not to be
@@ -11,6 +11,7 @@ import glob
 import importlib.util
 import os
 import sys
+from typing import Any
 
 import numpy as np
 
@@ -28,7 +29,7 @@ FUNCTIONS = (
 )
 
 
-def masked(crc):
+def masked(crc: Any) -> Any:
     """TFRecord's masked form of a checksum: int -> int, or uint32 [R] -> uint32 [R]."""
     if not isinstance(crc, int):
         crc = crc.astype(np.int64)
@@ -36,7 +37,7 @@ def masked(crc):
     return mixed if isinstance(crc, int) else mixed.astype(np.uint32)
 
 
-def crc32c(data):
+def crc32c(data: bytes) -> int:
     """The checksum of bytes: int."""
     array, (function, arguments) = np.frombuffer(data, np.uint8), _native()
     if function is not None:
@@ -45,8 +46,10 @@ def crc32c(data):
     return int(extend_in_numpy(np.zeros(1, np.uint32), array, *ends)[0])
 
 
-def extend(crc_R, data, start_R, stop_R):
-    """Goes on from the checksums crc_R over data[start:stop] of each record: uint32 [R].
+def extend(
+    crc_R: np.ndarray, data: np.ndarray, start_R: np.ndarray, stop_R: np.ndarray
+) -> np.ndarray:
+    """Extends the checksums crc_R over data[start:stop] of each record: uint32 [R].
 
     data: uint8, contiguous."""
     function, arguments = _native()
@@ -56,15 +59,17 @@ def extend(crc_R, data, start_R, stop_R):
     return np.array(list(map(function, *(column.tolist() for column in columns))), np.uint32)
 
 
-def extend_rows(crc_R, rows):
-    """Goes on from the checksums crc_R over rows, uint8 [R, bytes], of one length each."""
+def extend_rows(crc_R: np.ndarray, rows: np.ndarray) -> np.ndarray:
+    """Extends the checksums crc_R over rows, uint8 [R, bytes], of one length each."""
     table, state = _table(), ~np.asarray(crc_R, np.uint32)
     for column in rows.T:
         state = table[(state ^ column) & 0xFF] ^ (state >> 8)
     return ~state
 
 
-def extend_in_numpy(crc_R, data, start_R, stop_R):
+def extend_in_numpy(
+    crc_R: np.ndarray, data: np.ndarray, start_R: np.ndarray, stop_R: np.ndarray
+) -> np.ndarray:
     """extend() without native code: all records advance together, two bytes a step."""
     table, state = _table_of_pairs(), ~np.asarray(crc_R, np.uint32)
     length_R = np.asarray(stop_R) - np.asarray(start_R)

@@ -1,7 +1,7 @@
 """dataset.json: a data set says how many images and identities it has, in which shards, from where.
 
 Nobody types --num_output: it is read here. Shards without a dataset.json (the original's
-`tran.tfrecords`) are counted once, and the count is kept beside them where that may be written.
+`tran.tfrecords`) are counted once, and the count is kept in their directory where that is writable.
 """
 
 import contextlib
@@ -11,16 +11,18 @@ import io
 import json
 import logging
 import os
-import socket
-from typing import Optional, Tuple
+from typing import Any, Dict, Optional, Tuple
 
 from data.formats.tfrecord import count_shard
+from runtime.files import atomic_write, first_line
 
 FILE = "dataset.json"
 COUNT = "counted.json"  # the count of shards that have no dataset.json
 UNFINISHED = "conversion.json"  # lies in a directory that a conversion is still writing
 PATTERN = "*.tfrecords*"
 FORMAT = 1
+MAX_BYTES = 1 << 28  # of dataset.json; 10^7 renumbered labels take 80 MB
+MAX_COUNT = 1 << 40  # of images, identities and bytes of a shard
 
 
 @dataclasses.dataclass(frozen=True)
@@ -42,7 +44,7 @@ class Manifest:
     conversion: Optional[dict] = None  # what the conversion depends on, to know it again
 
     @property
-    def identity(self):
+    def identity(self) -> Dict[str, Any]:
         """What a run records of its data: the same wherever the files lie."""
         return {
             "images": self.images,
@@ -61,7 +63,7 @@ class LocalFiles:
     listdir = staticmethod(os.listdir)
 
 
-def read_manifest(path, files=LocalFiles):
+def read_manifest(path: str, files: Any = LocalFiles) -> Manifest:
     """A directory of shards, or one TFRecord file -> Manifest.
 
     files: tf.io.gfile for paths such as gs://; only local shards have their sizes checked."""
@@ -86,47 +88,82 @@ def read_manifest(path, files=LocalFiles):
     return _counted(path, shards, files)
 
 
-def write_manifest(directory, manifest, name=FILE):
+def write_manifest(directory: str, manifest: Manifest, name: str = FILE) -> None:
     """Writes dataset.json, whole or not at all, also if another process does so at this moment."""
-    path = os.path.join(directory, name)
     content = dict(format=FORMAT, **dataclasses.asdict(manifest))
     content["shards"] = [{"name": name, "images": count} for name, count in manifest.shards]
-    incomplete = f"{path}.{socket.gethostname()}.{os.getpid()}.incomplete"
-    with open(incomplete, "w", encoding="utf-8") as stream:
+    with atomic_write(os.path.join(directory, name), durable=True) as stream:
         json.dump(content, stream, indent=1)
         stream.write("\n")
-    os.replace(incomplete, path)
 
 
 def _read(directory, files):
     path = os.path.join(directory, FILE)
-    with files.GFile(path, "r") as stream:
-        text = stream.read()
     try:
-        manifest = _parse(json.loads(text))
-    except (ValueError, KeyError, TypeError, AttributeError) as error:
+        with files.GFile(path, "r") as stream:
+            manifest = _parse(json.loads(_limited(stream)))
+    except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
         raise ValueError(
-            f"{path} does not describe a data set ({type(error).__name__}: {error}); convert the "
-            "data again, or delete the file to have the shards counted."
+            f"{path} does not describe a data set ({type(error).__name__}: {first_line(error)}); "
+            "convert the data again, or delete the file to have the shards counted."
         ) from None
     _check(directory, manifest, files)
     return manifest
 
 
-def _parse(content):
+def _limited(stream: Any) -> str:
+    """The text of a stream, unless it is larger than a manifest can be."""
+    text = stream.read(MAX_BYTES + 1)
+    if len(text) > MAX_BYTES:
+        raise ValueError(f"it has more than {MAX_BYTES:,} bytes")
+    return text
+
+
+def _parse(content: Any) -> Manifest:
     if content.pop("format") != FORMAT:
         raise ValueError("its format is of another version")
-    shards = tuple((str(shard["name"]), int(shard["images"])) for shard in content.pop("shards"))
-    lists = ("shard_bytes", "skipped_records", "remapped_labels")
-    content.update({name: tuple(content[name]) for name in lists})
+    shards = tuple(
+        (_name(shard["name"]), _count(shard["images"], "images of a shard"))
+        for shard in content.pop("shards")
+    )
+    content["images"] = _count(content["images"], "images", 1)
+    content["identities"] = _count(content["identities"], "identities", 1)
+    for name in {"skipped", "empty_identities"} & set(content):
+        content[name] = _count(content[name], name)
+    for name in ("shard_bytes", "remapped_labels"):
+        content[name] = tuple(_count(value, name) for value in content[name])
+    content["skipped_records"] = tuple(map(str, content["skipped_records"]))
     if content["image_size"] is not None:
-        content["image_size"] = tuple(int(side) for side in content["image_size"])
+        content["image_size"] = tuple(
+            _count(side, "image_size", 1) for side in content["image_size"]
+        )
+        if len(content["image_size"]) != 2:
+            raise ValueError("image_size is not a height and a width")
+    for name in {"source", "checksum"} & set(content):
+        if not isinstance(content[name], str):
+            raise ValueError(f"{name} is not text")
     manifest = Manifest(shards=shards, **content)
-    if manifest.images != sum(count for _, count in shards) or manifest.images < 1:
+    if manifest.images != sum(count for _, count in shards):
         raise ValueError(f"{manifest.images} images, but the shards' counts do not add up to it")
-    if not 0 < manifest.identities:
-        raise ValueError(f"{manifest.identities} identities")
+    if manifest.shard_bytes and len(manifest.shard_bytes) != len(shards):
+        raise ValueError("shard_bytes has not one number for each shard")
     return manifest
+
+
+def _count(value: Any, name: str, low: int = 0) -> int:
+    if type(value) is not int or not low <= value <= MAX_COUNT:
+        shown = (
+            repr(value)[:40] if not isinstance(value, int) or value.bit_length() < 99 else "huge"
+        )
+        raise ValueError(f"{name} is {shown}, not a whole number from {low} to {MAX_COUNT}")
+    return value
+
+
+def _name(value: Any) -> str:
+    """A shard's file name, which is never a path."""
+    if type(value) is not str or value in ("", ".", "..") or set(value) & set("/\\\0"):
+        raise ValueError(f"the shard name {str(value)[:60]!r} is not a plain file name")
+    return value
 
 
 def _check(directory, manifest, files):
@@ -148,7 +185,7 @@ def _counted(directory, names, files):
     if files is not LocalFiles and "://" in directory:
         raise ValueError(
             f"{directory} has no {FILE}, and only local shards can be counted; copy the {FILE} of "
-            "the conversion beside them."
+            "the conversion into their directory."
         )
     directory = directory or "."
     sizes = tuple(os.path.getsize(os.path.join(directory, name)) for name in names)
@@ -176,8 +213,8 @@ def _kept_count(directory, names, sizes):
         return None
     try:
         with open(path, encoding="utf-8") as stream:
-            kept = _parse(json.load(stream))
-    except (OSError, ValueError, KeyError, TypeError, AttributeError):
+            kept = _parse(json.loads(_limited(stream)))
+    except (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError):
         return None
     same = tuple(name for name, _ in kept.shards) == names and kept.shard_bytes == sizes
     return kept if same else None

@@ -4,11 +4,11 @@ It may be larger than memory likes to hold, so it is read in pieces, and compare
 fingerprint of its offsets. Shape letter: R lines.
 """
 
-import collections
 import os
 import re
 import struct
 import warnings
+from typing import Dict, Iterator, List, NamedTuple, Optional, Sequence, Tuple
 
 import numpy as np
 
@@ -17,28 +17,34 @@ from data.formats.tfrecord import mix
 
 LONGEST_LINE = 64
 
-Summary = collections.namedtuple("Summary", "records offset_sum header_offset")
+
+class Summary(NamedTuple):
+    """What an .idx lists, without its lines."""
+
+    records: int
+    offset_sum: int  # of mixed offsets modulo 2^64: a fingerprint
+    header_offset: Optional[int]  # of key 0
 
 
 class RecordIndex:
     """An .idx in memory, 32 bytes a line, looked up either way."""
 
-    def __init__(self, path):
+    def __init__(self, path: str) -> None:
         self._key_R, self._offset_R = read_index(path)
         self._by_key = np.argsort(self._key_R, kind="stable")
         self._by_offset = np.argsort(self._offset_R, kind="stable")
 
-    def keys(self):
+    def keys(self) -> List[int]:
         """The keys in the file's order."""
         return self._key_R.tolist()
 
-    def offset(self, key):
+    def offset(self, key: int) -> Optional[int]:
         """Where the record under `key` starts, or None; of a key that is there twice, the last."""
         row = np.searchsorted(self._key_R, key, side="right", sorter=self._by_key) - 1
         row = self._by_key[row]
         return int(self._offset_R[row]) if self._key_R[row] == key else None
 
-    def keys_of(self, offsets):
+    def keys_of(self, offsets: Sequence[int]) -> List[Optional[int]]:
         """The key of each offset, None where the .idx does not list it."""
         rows = np.searchsorted(self._offset_R, offsets, side="right", sorter=self._by_offset) - 1
         rows = self._by_offset[rows]
@@ -46,7 +52,7 @@ class RecordIndex:
         return [key if known else None for key, known in zip(self._key_R[rows].tolist(), listed)]
 
 
-def summarise(path):
+def summarise(path: str) -> Summary:
     """How many records an .idx lists, a fingerprint of their offsets, and that of key 0 or None."""
     records = total = 0
     header = None
@@ -58,7 +64,7 @@ def summarise(path):
     return Summary(records, total, header)
 
 
-def find_keys(path, offsets):
+def find_keys(path: str, offsets: Sequence[int]) -> Dict[int, int]:
     """{offset: key} of those of `offsets` that the .idx lists."""
     wanted, found = np.array(sorted(set(offsets)), np.int64), {}
     for key_R, offset_R in index_pieces(path):
@@ -67,7 +73,7 @@ def find_keys(path, offsets):
     return found
 
 
-def index_faults(path, rec_path):
+def index_faults(path: str, rec_path: str) -> Iterator[Tuple[int, int, str]]:
     """Yields (key, offset, why) for each line of an .idx that points at no record of its .rec."""
     size, seen = os.path.getsize(rec_path), np.empty(0, np.int64)
     with open(rec_path, "rb", buffering=0) as stream:
@@ -92,14 +98,14 @@ def _index_line_fault(stream, offset, size):
     return None
 
 
-def read_index(path):
+def read_index(path: str) -> Tuple[np.ndarray, np.ndarray]:
     """.idx -> (keys int64 [R], offsets int64 [R]) in the file's order."""
     pieces = list(index_pieces(path))
     return np.concatenate([keys for keys, _ in pieces]), np.concatenate([at for _, at in pieces])
 
 
-def index_pieces(path, piece_bytes=1 << 24):
-    """Yields (keys, offsets) of an .idx, some of its lines at a time."""
+def index_pieces(path: str, piece_bytes: int = 1 << 24) -> Iterator[Tuple[np.ndarray, np.ndarray]]:
+    """Yields (keys, offsets) of an .idx, a piece of its lines per step."""
     lines, rest, text = 0, b"", b"\n"
     with open(path, "rb") as stream:
         while text:

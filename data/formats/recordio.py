@@ -6,9 +6,9 @@ the start of a part; the reader puts those 4 bytes back. A payload is an IRHeade
 labels when flag > 0, and the encoded image. Shape letters: R records of a block.
 """
 
-import collections
 import os
 import struct
+from typing import Any, Callable, Iterator, List, NamedTuple, Optional, Sequence, Tuple
 
 import numpy as np
 
@@ -31,14 +31,29 @@ from data.formats.recordio_blocks import (
     unpack,
 )
 
-Image = collections.namedtuple("Image", "key label encoded offset")
-Record = collections.namedtuple("Record", "key offset labels encoded")
+
+class Image(NamedTuple):
+    """One image of a .rec."""
+
+    key: Optional[int]  # of the .idx
+    label: int
+    encoded: bytes  # JPEG or PNG
+    offset: int  # of the record in the .rec
+
+
+class Record(NamedTuple):
+    """One record of a .rec, whatever it holds."""
+
+    key: Optional[int]  # of the .idx
+    offset: int  # in the .rec
+    labels: np.ndarray  # float32 [k]
+    encoded: bytes  # empty for header and range records
 
 
 class BrokenRecordError(ValueError):
-    """One record that cannot be used: where it is and why; a reader that skips goes on after it."""
+    """One record that cannot be used: where it is and why. A reader that skips continues after."""
 
-    def __init__(self, path, key, offset, reason):
+    def __init__(self, path: str, key: Optional[int], offset: int, reason: str) -> None:
         name = "a record" if key is None else f"record {key}"
         super().__init__(f"{path}: {name} at byte {offset} {reason}.")
         self.path, self.key, self.offset, self.reason = path, key, offset, reason
@@ -47,7 +62,7 @@ class BrokenRecordError(ValueError):
         return BrokenRecordError, (self.path, self.key, self.offset, self.reason)
 
 
-def pack_header(labels, key, id2=0):
+def pack_header(labels: Any, key: int, id2: int = 0) -> bytes:
     """The IRHeader of one record: flag 0 for one number, flag k and k float32 for a sequence."""
     if np.ndim(labels) == 0:
         return HEADER.pack(0, labels, key, id2)
@@ -55,18 +70,18 @@ def pack_header(labels, key, id2=0):
     return HEADER.pack(array.size, 0.0, key, id2) + array.tobytes()
 
 
-def pack_image(label, encoded, key):
+def pack_image(label: Any, encoded: bytes, key: int) -> bytes:
     """The payload of an image record. encoded: JPEG or PNG bytes; label: a number or a sequence."""
     return pack_header(label, key) + bytes(encoded)
 
 
-def write_property(path, identities, image_size=(112, 112)):
-    """The `property` file beside a .rec: identities,height,width."""
+def write_property(path: str, identities: int, image_size: Sequence[int] = (112, 112)) -> None:
+    """The `property` file of a .rec: identities,height,width."""
     with open(path, "w") as stream:
         stream.write(f"{identities},{image_size[0]},{image_size[1]}\n")
 
 
-def read_property(path):
+def read_property(path: str) -> Optional[Tuple[int, Tuple[int, int]]]:
     """`property` -> (identities, (height, width)); None where there is no such file."""
     if not os.path.exists(path):
         return None
@@ -87,12 +102,12 @@ def read_property(path):
 class RecordWriter:
     """Writes a .rec and its .idx; both appear under their names when the `with` ends well."""
 
-    def __init__(self, rec_path, idx_path):
+    def __init__(self, rec_path: str, idx_path: str) -> None:
         self._paths = (rec_path, idx_path)
         self._rec = open(rec_path + ".incomplete", "wb")
         self._idx = open(idx_path + ".incomplete", "w", newline="\n")
 
-    def write(self, key, payload):
+    def write(self, key: int, payload: bytes) -> None:
         """Appends one record and its .idx line. payload: bytes, as pack_image makes them."""
         self._idx.write(f"{key}\t{self._rec.tell()}\n")
         parts = _parts(payload)
@@ -148,10 +163,10 @@ class RecordReader:
     header and range records (no image bytes, several labels) are left out. `read(key)` goes through
     the .idx. Without one, a record's key is its place in the file."""
 
-    def __init__(self, rec_path, idx_path=None):
+    def __init__(self, rec_path: str, idx_path: Optional[str] = None) -> None:
         self.path = rec_path
-        beside = os.path.splitext(rec_path)[0] + ".idx"
-        self.idx_path = idx_path or (beside if os.path.exists(beside) else None)
+        sibling = os.path.splitext(rec_path)[0] + ".idx"
+        self.idx_path = idx_path or (sibling if os.path.exists(sibling) else None)
         self._size = os.path.getsize(rec_path)
         if self._size == 0:
             raise ValueError(f"{rec_path} is empty (0 bytes); copy or build it again.")
@@ -164,11 +179,11 @@ class RecordReader:
     def __exit__(self, *_):
         self._stream.close()
 
-    def keys(self):
+    def keys(self) -> List[int]:
         """The keys of the .idx, in its order."""
         return self._needed_index().keys()
 
-    def read(self, key):
+    def read(self, key: int) -> Record:
         """The Record under `key` of the .idx."""
         offset = self._needed_index().offset(key)
         if offset is None:
@@ -187,9 +202,9 @@ class RecordReader:
             raise BrokenRecordError(self.path, key, offset, broken[0][1])
         return self._record(Block(data, offset, end, starts, stops, []), 0, key)
 
-    def records(self, on_broken=None):
+    def records(self, on_broken: Optional[Callable[[Exception], None]] = None) -> Iterator[Record]:
         """Yields every Record in the file's order, header and range records too.
-        on_broken: called with each BrokenRecordError to go on after it; without it the first is
+        on_broken: called with each BrokenRecordError and skips it; without it the first is
         raised."""
         on_broken, place = on_broken or _raise, 0
         for block in read_blocks(self.path):
@@ -210,7 +225,7 @@ class RecordReader:
     def __iter__(self):
         return self.images()
 
-    def images(self, on_broken=None):
+    def images(self, on_broken: Optional[Callable[[Exception], None]] = None) -> Iterator[Image]:
         """Yields the images alone; see records()."""
         for record in self.records(on_broken):
             if not record.encoded and len(record.labels) > 1:
@@ -224,7 +239,7 @@ class RecordReader:
 
     def _needed_index(self):
         if self._index is None:
-            raise ValueError(f"{self.path} has no .idx beside it: it can only be read in order.")
+            raise ValueError(f"{self.path} has no .idx: it can only be read in order.")
         return self._index
 
     def _keys(self, offsets, place):

@@ -1,12 +1,12 @@
-"""The chain of records in a .rec, a stretch of the file at a time, as columns.
+"""The chain of records in a .rec, in stretches of the file, as columns.
 
 An aligned magic is always the start of a part (see recordio.py), so a stretch can be entered
 anywhere, and damage is stepped over. Shape letter: R records of a block.
 """
 
-import collections
 import os
 import struct
+from typing import Any, BinaryIO, Iterator, List, NamedTuple, Optional, Tuple, Union
 
 import numpy as np
 
@@ -27,14 +27,22 @@ class Block:
     Record i is data[start_R[i] : stop_R[i]], from its magic to its padding; `offset` is the place
     of data[0] in the file, `end` that of the record after the block. broken: [(offset, why)]."""
 
-    def __init__(self, data, offset, end, start_R, stop_R, broken):
+    def __init__(
+        self,
+        data: np.ndarray,
+        offset: int,
+        end: int,
+        start_R: np.ndarray,
+        stop_R: np.ndarray,
+        broken: List[Tuple[int, str]],
+    ) -> None:
         self.data, self.offset, self.end = data, offset, end
         self.start_R, self.stop_R, self.broken = start_R, stop_R, broken
 
     def __len__(self):
         return len(self.start_R)
 
-    def payload(self, i):
+    def payload(self, i: int) -> Union[memoryview, bytes]:
         """The payload of record i: a memoryview, or bytes where parts had to be joined."""
         start, stop = int(self.start_R[i]), int(self.stop_R[i])
         view, parts = memoryview(self.data), []
@@ -45,12 +53,14 @@ class Block:
         return parts[0] if len(parts) == 1 else MAGIC_BYTES.join(bytes(part) for part in parts)
 
 
-def find_records(data, limit, whole):
+def find_records(
+    data: np.ndarray, limit: int, whole: bool
+) -> Tuple[np.ndarray, np.ndarray, List[Tuple[int, str]], int]:
     """The chain of records in uint8 data -> (start [R], stop [R], broken [(at, why)], end).
 
     Takes the records that start before byte `limit`; `whole` says that data ends where the file
     ends. `end` is where the next record starts. None: it takes more data to know. After damage the
-    chain goes on at the next part that can begin a record."""
+    chain continues at the next part that can begin a record."""
     words = data[: data.size // 4 * 4].view("<u4")
     view, starts, at = memoryview(words), [], 0
     last, stop = len(words) - 2, min(limit, data.size) / 4
@@ -120,7 +130,9 @@ def _resume(words, marks, at):
     return None
 
 
-def read_blocks(path, begin=0, end=None, block_bytes=BLOCK_BYTES):
+def read_blocks(
+    path: str, begin: int = 0, end: Optional[int] = None, block_bytes: int = BLOCK_BYTES
+) -> Iterator[Block]:
     """Yields the records that start in bytes [begin, end) of a .rec as Blocks, front to back.
 
     begin: a multiple of 4, in the middle of a record or not. Block b holds the records that start
@@ -179,7 +191,7 @@ def _first_start(data):
     return int(best[0]) * 4 if len(best) else None
 
 
-def read_at(stream, at, count):
+def read_at(stream: BinaryIO, at: int, count: int) -> np.ndarray:
     """uint8 [count] from byte `at`; one copy, straight into the array."""
     data = np.empty(count, np.uint8)
     view, done = memoryview(data), 0
@@ -192,10 +204,19 @@ def read_at(stream, at, count):
     return data
 
 
-Columns = collections.namedtuple("Columns", "data label_R start_R stop_R record_R info broken")
+class Columns(NamedTuple):
+    """The images of a Block, a column for each property."""
+
+    data: np.ndarray  # uint8, the bytes of the block
+    label_R: np.ndarray  # int64
+    start_R: np.ndarray  # int64, where the encoded image starts in `data`
+    stop_R: np.ndarray  # int64
+    record_R: np.ndarray  # int64, which record of the block it is
+    info: List[Any]  # (file offset, labels) of header and range records
+    broken: List[Tuple[int, str]]  # (file offset, why)
 
 
-def image_columns(block):
+def image_columns(block: Block) -> Columns:
     """The images of a Block: their int64 labels and the extents of their bytes in `data`.
 
     record_R: which record of the block each is. info: [(file offset, labels)] of the header and
@@ -257,7 +278,7 @@ def _fault(payload):
     return label_fault(labels[0]) or "has no image bytes"
 
 
-def unpack(payload):
+def unpack(payload: Union[memoryview, bytes]) -> Tuple[np.ndarray, bytes]:
     """Payload -> (labels float32 [k], encoded bytes). One scalar label is k = 1."""
     if len(payload) < HEADER.size:
         raise ValueError(f"has {len(payload)} bytes, too few for its {HEADER.size}-byte header")
@@ -270,7 +291,7 @@ def unpack(payload):
     return labels, payload[HEADER.size + 4 * flag :]
 
 
-def label_fault(label):
+def label_fault(label: float) -> Optional[str]:
     """Why a float32 label is no identity, or None."""
     if np.isfinite(label) and 0 <= label < 2**31 and label == int(label):
         return None

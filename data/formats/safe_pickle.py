@@ -9,6 +9,7 @@ nothing is walked deeper than it is read, so that shared nesting costs what its 
 import codecs
 import os
 import struct
+from typing import Any, Optional
 
 import numpy as np
 
@@ -34,15 +35,17 @@ MAX_NAME = 256
 
 
 class PickledArray:
-    """An array as its pickle holds it: shape, dtype and bytes, checked only when asked for."""
+    """An array as its pickle holds it: shape, dtype and bytes, checked only by fault()."""
 
     __slots__ = ("shape", "dtype", "fortran", "data")
 
-    def __init__(self, shape=(), dtype=None, data=None, fortran=False):
+    def __init__(
+        self, shape: Any = (), dtype: Any = None, data: Any = None, fortran: bool = False
+    ) -> None:
         self.shape, self.dtype, self.data, self.fortran = shape, dtype, data, fortran
 
-    def fault(self):
-        """What is wrong with it, in words that follow "an array", or None."""
+    def fault(self) -> Optional[str]:
+        """What is wrong with it, as text that follows "an array", or None."""
         if type(self.dtype) is not PickledDtype or type(self.data) is not bytes:
             return "without contents"
         if type(self.shape) is not tuple or len(self.shape) > 4:
@@ -54,15 +57,15 @@ class PickledArray:
             return f"whose shape asks for {needed} bytes and that holds {len(self.data)}"
         return None
 
-    def size(self):
+    def size(self) -> int:
         """Number of elements that the shape claims (a Python int: it cannot overflow)."""
         count = 1
         for side in self.shape:
             count *= side
         return count
 
-    def to_numpy(self):
-        """The array; only after fault() said None."""
+    def to_numpy(self) -> np.ndarray:
+        """The array; only after fault() returned None."""
         order = "F" if self.fortran is True else "C"
         flat = np.frombuffer(self.data, np.dtype(self.dtype.order + self.dtype.name))
         return flat.reshape(self.shape, order=order)
@@ -73,21 +76,21 @@ class PickledDtype:
 
     __slots__ = ("name", "order")
 
-    def __init__(self, name):
+    def __init__(self, name: str) -> None:
         self.name, self.order = name, "|"
 
 
 class PickledText:
-    """A long text that stays as it was read until its bytes are asked for: below protocol 3,
+    """A long text that stays as it was read until its bytes are needed: below protocol 3,
     Python 3 writes bytes as the text of the same code points. Encoded once, so that a text that
     is encoded often costs no more."""
 
     __slots__ = ("raw", "codec", "latin1")
 
-    def __init__(self, raw, codec):
+    def __init__(self, raw: bytes, codec: str) -> None:
         self.raw, self.codec, self.latin1 = raw, codec, None
 
-    def encode(self):
+    def encode(self) -> bytes:
         """bytes, one a character."""
         if self.latin1 is None:
             self.latin1 = self.raw.decode(self.codec).encode("latin1")
@@ -95,7 +98,7 @@ class PickledText:
         return self.latin1
 
 
-def load(path):
+def load(path: str) -> Any:
     """The one value of the pickle in the file: None, bool, int, float, bytes, str, list, tuple or
     PickledArray. Anything else in it is a ValueError that names the file, the byte and the cause.
     """
@@ -163,7 +166,7 @@ class _Machine:
     # reading
 
     def take(self, count):
-        """The next `count` bytes; the claim is held against the file before memory is asked for."""
+        """The next `count` bytes; the claim is held against the file before memory is allocated."""
         if count < 0 or count > self.size:
             raise _MalformedError(
                 f"the pickle claims {count} bytes here in a file of {self.size}; "
@@ -324,7 +327,11 @@ def _make_from_buffer(machine, data, dtype, shape, order):
 def _make_encoded(machine, text, encoding="latin1"):
     if _text(encoding) not in ("latin1", "latin-1"):
         raise _MalformedError("bytes in an encoding other than latin1; nothing was run")
-    return text.encode() if type(text) is PickledText else machine.copied(text.encode("latin1"))
+    if type(text) is PickledText:
+        return text.encode()
+    if type(text) is not str:
+        raise _MalformedError("bytes encoded from something that is no text; nothing was run")
+    return machine.copied(text.encode("latin1"))
 
 
 def _make_bytes(machine, value=b"", *encoding):

@@ -5,11 +5,10 @@ are built as columns at once, and images go from the buffer they were read into 
 file: nothing is copied for the sake of framing. Shape letter: R records.
 """
 
-import collections
 import errno
 import os
 import struct
-from typing import List, Optional
+from typing import Any, Iterator, List, NamedTuple, Optional, Tuple
 
 import numpy as np
 
@@ -21,14 +20,21 @@ VARINT_STEPS = 1 << np.arange(7, 63, 7, dtype=np.int64)  # where a varint takes 
 VECTORS = 1024  # buffers of one writev; POSIX systems take at least this many
 IMAGE, LABEL = b"image_raw", b"label"
 
-Count = collections.namedtuple("Count", "images largest_label")
+
+class Count(NamedTuple):
+    """What a shard without a manifest holds."""
+
+    images: int
+    largest_label: int
 
 
-def write_frames(descriptor, data, label_R, start_R, stop_R):
+def write_frames(
+    descriptor: int, data: np.ndarray, label_R: np.ndarray, start_R: np.ndarray, stop_R: np.ndarray
+) -> Tuple[int, int]:
     """Writes one frame for each image data[start:stop], in that order; returns (bytes, checksum).
 
     descriptor: of an open file. label_R: int64 >= 0. The checksum is a sum over the records, so
-    that it tells a data set whatever the order, and adds up over shards (modulo 2^64)."""
+    that it identifies a data set in any order, and adds up over shards (modulo 2^64)."""
     if not len(label_R):
         return 0, 0
     glue, at_R, crc_R = _glue(label_R, stop_R - start_R)
@@ -44,20 +50,20 @@ def write_frames(descriptor, data, label_R, start_R, stop_R):
     return size, mix(crc_R)
 
 
-def slices(data, start_R, stop_R):
+def slices(data: np.ndarray, start_R: np.ndarray, stop_R: np.ndarray) -> List[memoryview]:
     """[data[start:stop]] without copying."""
     extents = map(slice, start_R.tolist(), stop_R.tolist())
     return list(map(memoryview(data).__getitem__, extents))
 
 
-def example_bytes(label, encoded):
+def example_bytes(label: int, encoded: bytes) -> bytes:
     """One Example with the original's keys."""
     array = np.frombuffer(encoded, np.uint8)
     glue, _, _ = _glue(np.array([label]), np.array([array.size]))
     return glue[TAIL + LENGTH.size :].tobytes() + array.tobytes()
 
 
-def read_frames(path, check=True):
+def read_frames(path: str, check: bool = True) -> Iterator[Tuple[int, bytes]]:
     """Yields (offset, Example bytes) of each frame. check: compare the Examples' checksums."""
     size, at = os.path.getsize(path), 0
     with open(path, "rb") as stream:
@@ -112,7 +118,7 @@ def _length_at(data: bytes, at: int) -> Optional[int]:
     return length if masked(crc32c(data[at : at + 8])) == crc else None
 
 
-def read_shard(path, check=True):
+def read_shard(path: str, check: bool = True) -> Iterator[Tuple[int, bytes]]:
     """Yields (label, image bytes) of each record."""
     for at, example in read_frames(path, check):
         try:
@@ -121,7 +127,7 @@ def read_shard(path, check=True):
             raise _damage(path, at, str(error)) from None
 
 
-def count_shard(path):
+def count_shard(path: str) -> Count:
     """Count(images, largest_label) of one TFRecord file, reading it once."""
     images, largest = 0, -1
     for label, _ in read_shard(path, check=False):
@@ -131,7 +137,7 @@ def count_shard(path):
     return Count(images, largest)
 
 
-def parse_example(example):
+def parse_example(example: bytes) -> Tuple[int, bytes]:
     """Example bytes -> (label, image bytes); ValueError says what it lacks."""
     view = memoryview(example)
     features = {}
@@ -283,7 +289,7 @@ def _varints(value_R, width):
     return shifted.astype(np.uint8)
 
 
-def write_vectors(descriptor, vectors, size):
+def write_vectors(descriptor: int, vectors: List[Any], size: int) -> None:
     """Writes buffers of `size` bytes together, straight from where they lie."""
     before = os.lseek(descriptor, 0, os.SEEK_CUR)
     for first in range(0, len(vectors), VECTORS):
@@ -292,7 +298,7 @@ def write_vectors(descriptor, vectors, size):
         raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))  # a short write
 
 
-def mix(values):
+def mix(values: np.ndarray) -> int:
     """The sum modulo 2^64 of numbers, each scrambled first (splitmix64): their fingerprint."""
     with np.errstate(over="ignore"):
         mixed = values.astype(np.uint64) + np.uint64(0x9E3779B97F4A7C15)

@@ -30,7 +30,7 @@ RECIPES = {
 QUALITIES = (10, 20, 30, 40, 50, 60, 70)  # TensorFlow 1.15 compresses at fixed qualities only
 
 
-def recipe(name, **probabilities):
+def recipe(name: str, **probabilities: float) -> Augmentation:
     """A recipe by name, with single probabilities changed: recipe("strong", crop=0.1)."""
     if name not in RECIPES:
         raise ValueError(f"--augment {name} is not known; choose one of {', '.join(RECIPES)}.")
@@ -41,7 +41,9 @@ def recipe(name, **probabilities):
     return changed
 
 
-def augment_images(images_NHWC, seed, place_N, augmentation):
+def augment_images(
+    images_NHWC: tf.Tensor, seed: int, place_N: tf.Tensor, augmentation: Augmentation
+) -> tf.Tensor:
     """uint8 RGB -> uint8 RGB. place_N: int64, where in the endless stream each image stands.
 
     In the order in which a camera's picture suffers: framed, lit, occluded, shrunk, compressed."""

@@ -4,6 +4,8 @@ N examples of a batch, H W pixels. Pixels are those of OpenCV's decoder: the slo
 and smooth chroma.
 """
 
+from typing import List, Sequence, Tuple
+
 from data.pipeline.record_order import RECORD_BITS
 from runtime.tf1 import tf
 
@@ -15,10 +17,10 @@ FAULT = (
 class Decoder:
     """How the images of one data set become pixels. raw: they are BGR pixels, not files."""
 
-    def __init__(self, image_size, identities, raw=False):
+    def __init__(self, image_size: Sequence[int], identities: int, raw: bool = False) -> None:
         self.image_size, self.identities, self.raw = tuple(image_size), identities, raw
 
-    def decode(self, example_N):
+    def decode(self, example_N: tf.Tensor) -> Tuple[tf.Tensor, tf.Tensor]:
         """string [N] -> (uint8 [N, H, W, 3] RGB, int64 [N]); any damage is an error."""
         features = tf.io.parse_example(
             example_N,
@@ -42,7 +44,9 @@ class Decoder:
         images = tf.stack([_decode_file(image) for image in tf.unstack(image_N)])
         return tf.ensure_shape(images, shape)
 
-    def decode_or_replace(self, example_N, record_N, names):
+    def decode_or_replace(
+        self, example_N: tf.Tensor, record_N: tf.Tensor, names: List[str]
+    ) -> Tuple[tf.Tensor, tf.Tensor, tf.Tensor]:
         """As decode(), and a string that names the damaged records, one a line.
 
         Another image of the batch, with its label, takes the place of a damaged one. All are

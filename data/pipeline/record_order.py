@@ -3,13 +3,16 @@
 S shards in the data set, M of them in this host's share, in G groups. Records stay bytes here.
 """
 
+from typing import List, Tuple
+
 import numpy as np
 
+from data.formats.manifest import Manifest
 from data.formats.tfrecord import frames_after_damage
 from data.pipeline.stateless_random import hashed, shuffle_seed
 from runtime.tf1 import tf
 
-READ_BYTES = 1 << 20  # of a shard at a time
+READ_BYTES = 1 << 20  # of a shard in one read
 RECORD_BITS = 40  # a record is named by shard << 40 | its number in the shard
 FOREVER = 1 << 62
 
@@ -17,7 +20,15 @@ FOREVER = 1 << 62
 class RecordStream:
     """The endless order of a data set's records. Positions count this host's images."""
 
-    def __init__(self, names, manifest, seed, buffer_size, host=0, hosts=1):
+    def __init__(
+        self,
+        names: List[str],
+        manifest: Manifest,
+        seed: int,
+        buffer_size: int,
+        host: int = 0,
+        hosts: int = 1,
+    ) -> None:
         self.names, self.counts = names, [count for _, count in manifest.shards]
         self.seed, self.buffer_size = int(seed), buffer_size
         total = manifest.images
@@ -28,7 +39,7 @@ class RecordStream:
                 f"{total} images are too few for {hosts} hosts; one of them would have none."
             )
 
-    def records(self, first):
+    def records(self, first: int) -> tf.data.Dataset:
         """Dataset of (record name, Example bytes), both scalars, from position `first` on."""
         epoch, skip = divmod(first, self.images)
         numbers = tf.data.Dataset.range(epoch, FOREVER)
@@ -36,7 +47,7 @@ class RecordStream:
             lambda e: self.epoch(e, tf.where(tf.equal(e, epoch), _int64(skip), _int64(0)))
         )
 
-    def epoch(self, epoch, skip):
+    def epoch(self, epoch: tf.Tensor, skip: tf.Tensor) -> tf.data.Dataset:
         """One epoch's records but the first `skip`.
 
         Shards in an order hashed from (seed, epoch); this host's stretch of it; as many neighbours
@@ -77,7 +88,7 @@ class RecordStream:
         opens_S = tf.equal(earlier_S, tf.gather(earlier_S, tf.searchsorted(full_S, full_S)))
         return tf.cumsum(mine_S * tf.cast(opens_S, tf.int64)) - 1
 
-    def shard(self, shard, start, length):
+    def shard(self, shard: tf.Tensor, start: tf.Tensor, length: tf.Tensor) -> tf.data.Dataset:
         """Records start ... start + length of one shard.
 
         TensorFlow leaves a file at its first bad checksum. What follows is then read by Python,
@@ -118,7 +129,7 @@ def _opened(path):
         return tf.identity(path)
 
 
-def shard_and_number(record):
+def shard_and_number(record: int) -> Tuple[int, int]:
     """A record's name (Python int) -> the index of its shard, its number in it."""
     return record >> RECORD_BITS, record & ((1 << RECORD_BITS) - 1)
 

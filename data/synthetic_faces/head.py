@@ -7,6 +7,7 @@ angle, 0 = the tip of the nose. Places on it are (x, y) with x an arc length at 
 """
 
 import dataclasses
+from typing import Any, Tuple
 
 import cv2
 import numpy as np
@@ -56,7 +57,7 @@ SHAPES = (
 ).split()
 
 
-def draw_identity(rng):
+def draw_identity(rng: np.random.RandomState) -> Identity:
     """numpy RandomState -> Identity. Colours come from natural ranges, shared by many people."""
     shape = {name: SPREAD * float(np.clip(rng.normal(), -2.0, 2.0)) for name in SHAPES}
     style, beard = rng.choice(STYLES, p=STYLE_SHARES), rng.choice(BEARDS, p=BEARD_SHARES)
@@ -111,7 +112,7 @@ class Landmarks:
     chin_y: float
 
 
-def landmarks(person, expression=AT_REST):
+def landmarks(person: Identity, expression: Any = AT_REST) -> Any:
     return Landmarks(
         eye_x=3.15 + 0.24 * person["eye_spacing"],
         nose_y=4.1 + 0.38 * person["nose_length"],
@@ -121,7 +122,7 @@ def landmarks(person, expression=AT_REST):
     )
 
 
-def heights(person):
+def heights(person: Identity) -> Tuple[np.ndarray, np.ndarray]:
     """y of each row [V], and its share of the full radius [V]: 0 at the crown, 1 below the cap."""
     turn = np.linspace(0.04, np.pi / 2, CAP_ROWS)
     crown = 9.2 + 0.55 * person["head_height"]
@@ -131,7 +132,7 @@ def heights(person):
     return np.concatenate([cap, tube]).astype(np.float32), sines.astype(np.float32)
 
 
-def surface(person, expression, thickness_VU):
+def surface(person: Identity, expression: Any, thickness_VU: np.ndarray) -> np.ndarray:
     """The head of one image: float32 [V, U, 3] points. thickness_VU: hair and cloth upon it."""
     y_V, sine_V = heights(person)
     mark = landmarks(person, expression)
@@ -248,7 +249,7 @@ def _nose(person, mark, y_V, x_U):
     return nose_VU + (0.75 + 0.12 * person["nose_width"]) * wings_VU
 
 
-def hairline(person, x_U):
+def hairline(person: Identity, x_U: np.ndarray) -> np.ndarray:
     """y above which there is hair, at each place around the head: [U]; above the crown = none."""
     side_U = np.abs(x_U)
     style = person.style
@@ -275,7 +276,7 @@ def hairline(person, x_U):
     return line_U
 
 
-def hair(person):
+def hair(person: Identity) -> Tuple[np.ndarray, np.ndarray]:
     """(thickness in centimetres, hair's share of the colour): float32 [V, U] each."""
     y_V, _ = heights(person)
     x_U = ANGLES * ARC

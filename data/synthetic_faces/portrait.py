@@ -7,7 +7,7 @@ import dataclasses
 import cv2
 import numpy as np
 
-from data.synthetic_faces import head as head
+from data.synthetic_faces import head
 from data.synthetic_faces.skin import PLACES, Skin, blend_polygon, muted
 from data.synthetic_faces.view import View
 
@@ -32,7 +32,7 @@ OCCLUDERS = ("nothing", "glasses", "sunglasses", "hat", "scarf", "hand")
 OCCLUDER_SHARES = (0.67, 0.13, 0.04, 0.06, 0.05, 0.05)
 
 
-def draw_shot(rng, view="any"):
+def draw_shot(rng: np.random.RandomState, view: str = "any") -> Shot:
     """numpy RandomState -> Shot; view is "frontal", "profile" or "any"."""
     yaw = {
         "frontal": lambda: np.clip(rng.normal(0.0, 11.0), -25.0, 25.0),
@@ -66,11 +66,11 @@ def draw_shot(rng, view="any"):
 class Portrait:
     """A person ready to be photographed: `take(shot)` as often as needed."""
 
-    def __init__(self, person, image_size=112):
+    def __init__(self, person: head.Identity, image_size: int = 112) -> None:
         self.person, self.image_size = person, image_size
         self.skin = Skin(person)
 
-    def take(self, shot):
+    def take(self, shot: Shot) -> np.ndarray:
         """Shot -> uint8 [image_size, image_size, 3] RGB."""
         rng = np.random.RandomState(shot.seed)
         skin_HWC = self.skin.bare_HWC.copy()

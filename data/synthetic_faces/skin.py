@@ -4,10 +4,12 @@ uint8 [H, W, 3] RGB, H x W = TALL x WIDE, finer than the geometry's V x U (synth
 Places are (x, y) centimetres on the surface.
 """
 
+from typing import Any
+
 import cv2
 import numpy as np
 
-from data.synthetic_faces import head as head
+from data.synthetic_faces import head
 from data.synthetic_faces.head import ANGLES, ARC, COLUMNS, ROWS
 
 TALL, WIDE = 336, 528
@@ -17,7 +19,7 @@ PLACES = 16  # cv2 takes polygon corners in sixteenths of a pixel
 class Skin:
     """A person's skin at rest, `bare_HWC`, and what is painted on a copy of it for each image."""
 
-    def __init__(self, person):
+    def __init__(self, person: head.Identity) -> None:
         self.person = person
         self.y_V, _ = head.heights(person)
         self.hair_thickness_VU, self.hair_share_VU = head.hair(person)
@@ -26,7 +28,7 @@ class Skin:
         collar_HW = y_H[:, None] + np.minimum(0.02 * x_W[None] ** 2, 3.0) > 14.6
         self.collar_M = np.flatnonzero(collar_HW)
 
-    def pixels(self, places_N2):
+    def pixels(self, places_N2: np.ndarray) -> np.ndarray:
         """Surface places -> (column, row) of the painted skin: float [N, 2]."""
         places_N2 = np.asarray(places_N2, np.float64).reshape(-1, 2)
         column = np.interp(places_N2[:, 0] / ARC, ANGLES, np.arange(COLUMNS))
@@ -107,7 +109,7 @@ class Skin:
             share = share * 0.8
         _mix(skin_HWC, np.array(self.person.hair) * (1.0 + 0.17 * strands[:, :, None]), share)
 
-    def paint_features(self, skin_HWC, expression):
+    def paint_features(self, skin_HWC: np.ndarray, expression: Any) -> None:
         mark = head.landmarks(self.person, expression)
         for side in (-1, 1):
             self._paint_eye(skin_HWC, side, mark, expression)
@@ -226,7 +228,7 @@ class Skin:
                 )
                 self._fill(skin_HWC, line, dark, 0.3 * person["age"], soft=1)
 
-    def dress(self, skin_HWC, occluder, rng):
+    def dress(self, skin_HWC: np.ndarray, occluder: Any, rng: np.random.RandomState) -> np.ndarray:
         """Paints clothes, hat and scarf; returns what lies upon the head: centimetres [V, U]."""
         thickness_VU = self.hair_thickness_VU
         cloth = muted(rng)
@@ -271,7 +273,13 @@ def _mix(image_HWC, colour, share_HW):
         image_HWC[part] = np.clip(old + share_HW[part, :, None] * (colour - old), 0, 255)
 
 
-def blend_polygon(image_HWC, corners_N2, colour, opacity=1.0, soft=0.0):
+def blend_polygon(
+    image_HWC: np.ndarray,
+    corners_N2: np.ndarray,
+    colour: Any,
+    opacity: float = 1.0,
+    soft: float = 0.0,
+) -> None:
     """Fills an anti-aliased polygon in place; `soft` blurs its edge by so many pixels."""
     tall, wide = image_HWC.shape[:2]
     margin = int(3 * soft) + 2
@@ -292,6 +300,6 @@ def blend_polygon(image_HWC, corners_N2, colour, opacity=1.0, soft=0.0):
     image_HWC[top:bottom, left:right] = np.minimum(part, 255.0, out=part)
 
 
-def muted(rng):
+def muted(rng: np.random.RandomState) -> np.ndarray:
     """Some colour of walls, trees and cloth: float [3]."""
     return np.clip(rng.uniform(35, 215) + rng.normal(0.0, 22.0, size=3), 10, 245)

@@ -4,6 +4,8 @@ The head is a cloud of points finer than the pixels, painted from far to near, s
 a cheek by itself. V x U is the geometry's grid, H x W the picture's.
 """
 
+from typing import Any
+
 import cv2
 import numpy as np
 
@@ -21,7 +23,14 @@ PIXELS_PER_CM = 4.7 / 112  # times the picture's size
 class View:
     """Projects points of the head, and paints the head on a canvas."""
 
-    def __init__(self, skin, image_size, shot, points_VU3, rng):
+    def __init__(
+        self,
+        skin: Any,
+        image_size: int,
+        shot: Any,
+        points_VU3: np.ndarray,
+        rng: np.random.RandomState,
+    ) -> None:
         self.skin, self.shot, self.points_VU3 = skin, shot, points_VU3
         self.side = image_size * OVERSAMPLING
         self.rotation = rotation_of(shot.yaw, shot.pitch, shot.roll)
@@ -52,7 +61,7 @@ class View:
         mark = head.landmarks(self.skin.person)
         return 0.5 + 0.5 * 7.0 / mark.mouth_y
 
-    def on_surface(self, places):
+    def on_surface(self, places: Any) -> np.ndarray:
         at = self.skin.pixels(places)
         column = np.clip(
             ((at[:, 0] + 0.5) * COLUMNS / WIDE - 0.5).round().astype(int), 0, COLUMNS - 1
@@ -60,14 +69,14 @@ class View:
         row = np.clip(((at[:, 1] + 0.5) * ROWS / TALL - 0.5).round().astype(int), 0, ROWS - 1)
         return self.points_VU3[row, column]
 
-    def project(self, points):
+    def project(self, points: np.ndarray) -> np.ndarray:
         """Head-frame points [..., 3] -> pixels x, y and depth [..., 3]; nearer is larger."""
         turned = points @ self.rotation.T
         nearness = self.scale / (1.0 - turned[..., 2:] / CAMERA_DISTANCE)
         flat = turned[..., :2] * nearness + self.offset
         return np.concatenate([flat, turned[..., 2:]], axis=-1).astype(np.float32)
 
-    def render(self, canvas_HWC, skin_HWC):
+    def render(self, canvas_HWC: np.ndarray, skin_HWC: np.ndarray) -> None:
         """Paints the head over the canvas, and keeps the depth of each pixel."""
         normals_VU3, hollow_VU = _normals(self.points_VU3)
         shade_VU, gloss_VU = self._shade(normals_VU3, hollow_VU)
@@ -137,7 +146,7 @@ def _normals(points_VU3):
     return normals_VU3, hollow_VU
 
 
-def rotation_of(yaw, pitch, roll):
+def rotation_of(yaw: float, pitch: float, roll: float) -> np.ndarray:
     """Degrees -> the matrix from the head's frame to the camera's (x right, y down, z nearer)."""
     (sy, cy), (sp, cp), (sr, cr) = ((np.sin(a), np.cos(a)) for a in np.radians([yaw, pitch, roll]))
     turn = np.array([[cy, 0, sy], [0, 1, 0], [-sy, 0, cy]])

@@ -280,3 +280,14 @@ def test_decode_images_brings_other_sizes_to_size_by_the_short_side():
 def test_decode_images_names_the_image_that_does_not_decode():
     with pytest.raises(ValueError, match="lfw image 41 is no image that can be decoded"):
         decode_images([b"not an image"], (20, 20), where="lfw image", first=41)
+
+
+@pytest.mark.parametrize(
+    "value", [b"C\x01a", b"K\x07", b"]", b"N"], ids=["bytes", "int", "list", "none"]
+)
+def test_an_encoding_of_no_text_is_refused(tmp_path, value):
+    path = tmp_path / "x.bin"
+    pickled = b"\x80\x03c_codecs\nencode\n" + value + b"X\x06\x00\x00\x00latin1\x86R."
+    path.write_bytes(pickled)
+    with pytest.raises(ValueError, match="nothing was run"):
+        read_pairs(str(path))

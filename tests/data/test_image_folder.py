@@ -1,5 +1,6 @@
 """Own images: folders and lists to shards, to the peers' .rec and to a .bin."""
 
+import csv
 import os
 import subprocess
 import sys
@@ -15,6 +16,7 @@ from data.formats.recordio import RecordReader, read_property
 from data.formats.tfrecord import read_shard
 from faces.alignment import template
 from runtime.cli import ROOT
+from tests.data.formats.test_image_headers import bomb
 
 SIZE = ("--image_size", "32", "32")
 
@@ -134,7 +136,7 @@ def test_unusable_images_end_it_or_are_skipped_and_reported(faces, tmp_path):
     (faces / "ann" / "2.jpg").write_bytes(b"no image")
     (faces / "bob" / "1.jpg").write_bytes(picture(3)[:-60])
     (faces / "bob" / "3.jpg").write_bytes(b"")
-    assert "ann/2.jpg is no image, or is cut off." in refusal(faces, tmp_path / "out")
+    assert "ann/2.jpg is no JPEG, PNG, BMP, WebP or TIFF" in refusal(faces, tmp_path / "out")
     words = ["--on_error", "skip", "--max_errors", "2"]
     assert "more than --max_errors 2" in refusal(faces, tmp_path / "out", *words)
     make(faces, tmp_path / "out", "--on_error", "skip")
@@ -164,8 +166,71 @@ def test_a_folder_and_pairs_become_a_verification_set(faces, tmp_path):
     assert list(issame) == [True, False]
 
 
+def test_a_csv_of_pairs_becomes_a_verification_set_without_its_unusable_pairs(faces, tmp_path):
+    (faces / "bob" / "1.jpg").write_bytes(b"")
+    rows = (
+        "path1,path2,label\nann/1.jpg,ann/2.jpg,1\nann/1.jpg,bob/1.jpg,0\nbob/2.png,bob/3.jpg,1\n"
+    )
+    (tmp_path / "pairs.txt").write_text(rows)
+    words = ["--to", "bin", "--pairs_path", str(tmp_path / "pairs.txt")]
+    assert "bob/1.jpg is no JPEG" in refusal(faces, tmp_path / "lfw.bin", *words)
+    make(faces, tmp_path / "lfw.bin", "--on_error", "skip", *words)
+    encoded, issame = read_pairs(str(tmp_path / "lfw.bin"))
+    assert encoded == [picture(1), picture(2), picture(4, extension=".png"), picture(5)]
+    assert list(issame) == [True, True]
+
+
+def test_what_is_omitted_is_counted_and_listed(faces, tmp_path, capsys):
+    (faces / "ann" / "photo.heic").write_bytes(b"heic")
+    (faces / "nobody").mkdir()
+    (faces / "notes.txt").write_text("notes")
+    (faces / ".DS_Store").write_bytes(b"")
+    make(faces, tmp_path / "out")
+    assert "5 images of 2 identities in 1 shards, 3 files not used." in capsys.readouterr().out
+    with open(str(tmp_path / "out" / "images.csv"), newline="") as stream:
+        rows = [(row[1], row[2]) for row in csv.reader(stream)]
+    assert rows == [
+        (str(faces / "ann" / "photo.heic"), "is no image file"),
+        (str(faces / "nobody"), "holds no image"),
+        (str(faces / "notes.txt"), "is no image file"),
+    ]
+
+
+def test_names_with_quotes_are_quoted_in_the_report(faces, tmp_path):
+    (faces / 'a "b"').mkdir()
+    make(faces, tmp_path / "out")
+    with open(str(tmp_path / "out" / "images.csv"), newline="") as stream:
+        assert [row[1] for row in csv.reader(stream)] == [str(faces / 'a "b"')]
+
+
+def test_a_line_break_in_a_name_is_refused(faces, tmp_path):
+    (faces / "c\nd").mkdir()
+    assert "has a line break in its name" in refusal(faces, tmp_path / "out")
+
+
+def test_crops_are_written_as_images_on_request(faces, tmp_path):
+    (faces / "ann" / "big.jpg").write_bytes(picture(9, (50, 50)))
+    make(faces, tmp_path / "out", "--to", "images", "--fit", "resize")
+    found = sorted(str(p.relative_to(tmp_path / "out")) for p in (tmp_path / "out").rglob("*.*"))
+    assert found == ["ann/1.jpg", "ann/2.jpg", "ann/big.jpg", "bob/1.jpg", "bob/2.png", "bob/3.jpg"]
+    assert (tmp_path / "out" / "ann" / "1.jpg").read_bytes() == picture(1)
+    assert cv2.imread(str(tmp_path / "out" / "ann" / "big.jpg")).shape == (32, 32, 3)
+
+
+@pytest.mark.parametrize("to", ["shards", "rec", "images"])
+def test_an_output_inside_the_input_is_refused(faces, tmp_path, to):
+    with pytest.raises(ValueError, match="is inside --image_path"):
+        make(faces, faces / "out", "--to", to)
+    assert not (faces / "out").exists()
+
+
+def test_an_image_of_too_many_pixels_is_refused_by_its_header(faces, tmp_path):
+    (faces / "ann" / "2.jpg").write_bytes(bomb(32767, 32767))
+    assert "ann/2.jpg has 32767x32767 pixels" in refusal(faces, tmp_path / "out")
+
+
 def test_flags_that_do_not_go_together_are_refused(faces, tmp_path):
-    assert "belong together" in refusal(faces, tmp_path / "out", "--to", "bin")
+    assert "require each other" in refusal(faces, tmp_path / "out", "--to", "bin")
     assert "is not a directory" in refusal(faces / "none", tmp_path / "out")
     with pytest.raises(ValueError, match="takes a height and a width"):
         image_folder.main(

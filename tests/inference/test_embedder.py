@@ -152,5 +152,5 @@ def test_importing_the_class_loads_no_runtime():
 def test_an_unknown_name_of_the_package_is_an_attribute_error():
     import inference
 
-    with pytest.raises(AttributeError, match="no attribute 'Embeder'"):
-        inference.Embeder  # noqa: B018
+    with pytest.raises(AttributeError, match="no attribute 'Embed'"):
+        inference.Embed  # noqa: B018

@@ -11,6 +11,7 @@ import pytest
 from runtime.npu.rank_table import make_cards, read_table, write_table
 from training.launcher import (
     Member,
+    ServerCards,
     npu_cards,
     own_command,
     supervise,
@@ -145,7 +146,7 @@ def test_a_server_writes_the_table_of_its_own_cards(tmp_path):
     assert [member.environ["RANK_ID"] for member in members] == [str(card) for card in range(8)]
     table = members[0].environ["RANK_TABLE_FILE"]
     assert [card.ip for card in read_table(table)] == [f"10.1.{card}.7" for card in range(8)]
-    assert members[0].words[1:] == ["train_nets_mgpu.py", "--no_supervise"]
+    assert members[0].argv[1:] == ["train_nets_mgpu.py", "--no_supervise"]
     (alone,) = this_server(1, {"ASCEND_DEVICE_ID": "3"}, str(tmp_path), ["train"])
     assert alone.environ["DEVICE_ID"] == "3" and alone.environ["RANK_SIZE"] == "1"
 
@@ -166,14 +167,18 @@ def test_a_server_takes_its_part_of_a_table(tmp_path):
 
 def test_each_card_gets_its_environment(tmp_path):
     environ = {"PATH": "/bin", "RANK_TABLE_FILE": "other.json"}
-    members = npu_cards(["train"], (4, 5), 10, 16, "table.json", environ, str(tmp_path))
+    members = npu_cards(
+        ["train"], ServerCards((4, 5), 10, 16, "table.json"), environ, str(tmp_path)
+    )
     said = members[1].environ
     assert said["RANK_ID"] == "11" and said["RANK_SIZE"] == "16" and said["DEVICE_INDEX"] == "45"
     assert said["DEVICE_ID"] == said["ASCEND_DEVICE_ID"] == "5"
     assert said["JOB_ID"] == "10087" and said["PATH"] == "/bin"
     assert said["RANK_TABLE_FILE"] == os.path.abspath("table.json")
     assert members[1].log == str(tmp_path / "train_5.log") and members[0].log is None
-    bound = npu_cards(["train"], (0,), 0, 1, None, {"BIND_CORE": "1"}, str(tmp_path))[0].words
+    bound = npu_cards(["train"], ServerCards((0,), 0, 1, None), {"BIND_CORE": "1"}, str(tmp_path))[
+        0
+    ].argv
     assert bound == ["taskset", "-c", f"0-{os.cpu_count() - 1}", "train"]
-    (alone,) = npu_cards(["train"], (0,), 0, 1, None, environ, str(tmp_path))
+    (alone,) = npu_cards(["train"], ServerCards((0,), 0, 1, None), environ, str(tmp_path))
     assert "RANK_TABLE_FILE" not in alone.environ and alone.environ["RANK_SIZE"] == "1"

@@ -1,5 +1,7 @@
 """Lists of images: folders, both .lst dialects, landmarks and pairs.txt."""
 
+import os
+
 import numpy as np
 import pytest
 
@@ -108,7 +110,7 @@ def test_pairs_of_lfw_are_found_whatever_the_extension(tmp_path):
         ("10\n", "lists no pair"),
         ("A\t1\n", "lists no pair"),
         ("10\nA one two\n", "line 2 is neither"),
-        ("A_B\t1\t99\n", "A_B_0099.jpg .* which is not there"),
+        ("A_B\t1\t99\n", "A_B_0099.jpg .* which does not exist"),
     ],
 )
 def test_pair_lists_that_cannot_be_followed_are_refused(tmp_path, text, words):
@@ -116,3 +118,35 @@ def test_pair_lists_that_cannot_be_followed_are_refused(tmp_path, text, words):
     (tmp_path / "pairs.txt").write_text(text)
     with pytest.raises(ValueError, match=words):
         read_pair_list(str(tmp_path / "pairs.txt"), root)
+
+
+def test_a_label_far_beyond_the_images_is_refused(tmp_path):
+    (tmp_path / "a.lst").write_text("0\t16777215\ta.jpg\n")
+    with pytest.raises(ValueError, match="1 images and labels up to 16777215; number the"):
+        list_items(str(tmp_path / "a.lst"), str(tmp_path))
+
+
+@pytest.mark.parametrize("head", ["", "path1,path2,label\n"])
+def test_pairs_of_a_csv(tmp_path, head):
+    for name in ("a.jpg", "b, c.jpg"):
+        (tmp_path / name).write_bytes(b"x")
+    (tmp_path / "p.csv").write_text(head + 'a.jpg,"b, c.jpg",1\na.jpg, a.jpg ,0\n')
+    paths, issame = read_pair_list(str(tmp_path / "p.csv"), str(tmp_path))
+    names = [os.path.basename(path) for path in paths]
+    assert names == ["a.jpg", "b, c.jpg", "a.jpg", "a.jpg"] and issame == [True, False]
+
+
+@pytest.mark.parametrize(
+    "line, reason", [("a.jpg,a.jpg,2", "not `path1,path2,label`"), ("a.jpg,z.jpg,1", "z.jpg")]
+)
+def test_a_wrong_line_of_a_csv_of_pairs_is_named(tmp_path, line, reason):
+    (tmp_path / "a.jpg").write_bytes(b"x")
+    (tmp_path / "p.csv").write_text(f"a.jpg,a.jpg,1\n{line}\n")
+    with pytest.raises(ValueError, match=f"p.csv: line 2 .*{reason}"):
+        read_pair_list(str(tmp_path / "p.csv"), str(tmp_path))
+
+
+def test_a_count_of_too_many_digits_is_a_fault_of_its_line(tmp_path):
+    (tmp_path / "pairs.txt").write_text("A_B\t1\t" + "9" * 10**5 + "\n")
+    with pytest.raises(ValueError, match="pairs.txt: line 1 is neither"):
+        read_pair_list(str(tmp_path / "pairs.txt"), str(tmp_path))

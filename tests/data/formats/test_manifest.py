@@ -58,7 +58,7 @@ def test_tensorflows_file_system_can_be_passed(described):
     "change, words",
     [
         (dict(images=5), "do not add up"),
-        (dict(identities=0), "0 identities"),
+        (dict(identities=0), "identities is 0"),
         (dict(format=2), "another version"),
         (dict(shards=None), "TypeError"),
     ],
@@ -166,3 +166,37 @@ def test_a_manifest_replaces_the_old_one_whole(described):
     write_manifest(str(folder), dataclasses.replace(manifest, seed=8))
     assert read_manifest(str(folder)).seed == 8
     assert not [name for name in os.listdir(str(folder)) if "incomplete" in name]
+
+
+@pytest.mark.parametrize(
+    "change, reason",
+    [
+        ({"identities": 1e308}, "identities is 1e[+]308, not a whole number"),
+        ({"identities": 2.5}, "identities is 2.5"),
+        ({"identities": True}, "identities is True"),
+        ({"identities": 10**30}, "identities is huge"),
+        ({"images": 10**30}, "images is huge"),
+        ({"shards": [{"name": "a", "images": -8}, {"name": "b", "images": 24}]}, "is -8, not"),
+        ({"shards": [{"name": "../a", "images": 16}]}, "'../a' is not a plain file name"),
+        ({"shards": [{"name": "/etc/passwd", "images": 16}]}, "is not a plain file name"),
+        ({"shards": [{"name": ["a"], "images": 16}]}, "is not a plain file name"),
+        ({"image_size": "ab"}, "image_size is 'a'"),
+        ({"image_size": [112]}, "image_size is not a height and a width"),
+        ({"source": 7}, "source is not text"),
+    ],
+)
+def test_each_field_has_a_type_and_a_range(tmp_path, change, reason):
+    write_manifest(str(tmp_path), Manifest(16, 4, (("a.tfrecords", 16),)))
+    path = tmp_path / FILE
+    content = json.loads(path.read_text())
+    content.update(change)
+    path.write_text(json.dumps(content))
+    with pytest.raises(ValueError, match=f"{FILE} does not describe a data set.*{reason}"):
+        read_manifest(str(tmp_path))
+
+
+@pytest.mark.parametrize("content", [b"[" * 10**5, b"\xff\xfe{", b'{"a": ' + b"9" * 10**5 + b"}"])
+def test_deep_endless_and_undecodable_json_is_one_sentence(tmp_path, content):
+    (tmp_path / FILE).write_bytes(content)
+    with pytest.raises(ValueError, match=f"{FILE} does not describe a data set"):
+        read_manifest(str(tmp_path))

@@ -7,11 +7,11 @@ import pytest
 
 from evaluation.report.run_logs import read_metrics
 from runtime.tf1 import tf
-from training.graph.inputs import timed_next
-from training.hooks.base import METRICS, WAITED, Metrics, MetricsLog
+from training.graph.step import timed_next
+from training.hooks.metrics import METRICS, WAITED, Metrics, MetricsLog
 from training.loop import StopSignal, train_loop
 
-Step = collections.namedtuple("Step", "train before scalars asked")
+Step = collections.namedtuple("Step", "train accumulate scalars stop_feed")
 SECONDS = 0.04  # that the pipeline takes for a batch, or the step for its work
 
 
@@ -35,8 +35,8 @@ def metrics_of(folder, batch_seconds, work_seconds):
         scalars = dict({name: tf.constant(1.0) for name in METRICS}, **{WAITED: waited})
         session.run(batches.initializer)
         log = MetricsLog(str(folder / "metrics.jsonl"), batch_size=2, images=10)
-        metrics = Metrics(3, log, batch_size=2, last=6)
-        train_loop(session, Step(train, (), scalars, None), 0, 6, [metrics], stop)
+        metrics = Metrics(3, log, last=6)
+        train_loop(session, Step(train, (), scalars, None), (0, 6), [metrics], stop)
     return read_metrics(log.path)[-1]
 
 
@@ -61,7 +61,7 @@ class Spent:
 
 def test_the_time_of_other_hooks_is_that_since_the_line_before(tmp_path):
     log, spent = MetricsLog(str(tmp_path / "metrics.jsonl"), 1, 10), Spent()
-    metrics = Metrics(1, log, 1, 9, others={"validation_seconds": spent})
+    metrics = Metrics(1, log, 9, others={"validation_seconds": spent})
     metrics.begin(None, 0)
     values = dict({name: 1.0 for name in METRICS}, **{WAITED: 0.5})
     metrics.after(1, values, seconds=2.0)
