@@ -7,7 +7,7 @@ python demo.py --weights_path model.onnx --data_path photo.jpg --check 1 --updat
 import dataclasses
 import logging
 import os
-from typing import List, NamedTuple, Optional
+from typing import NamedTuple, Optional, Sequence
 
 import numpy as np
 
@@ -44,7 +44,7 @@ class Answer(NamedTuple):
     squared_l2: float  # to the nearest row, accepted or not
 
 
-def main(argv: Optional[List[str]] = None) -> int:
+def main(argv: Optional[Sequence[str]] = None) -> int:
     config = parse_flags(DemoConfig, argv, __doc__.splitlines()[0])
     recognizer = Recognizer(config.weights_path, config.detector, largest=config.largest)
     try:

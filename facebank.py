@@ -11,7 +11,7 @@ import json
 import logging
 import os
 import sys
-from typing import Any, Dict, List, Optional, Tuple
+from typing import Any, Dict, List, Optional, Sequence, Tuple
 
 import numpy as np
 from tqdm import tqdm
@@ -75,7 +75,7 @@ class IdentifyConfig(ThresholdConfig):
 
 @dataclasses.dataclass(frozen=True)
 class VerifyConfig(ThresholdConfig):
-    bank: str = flag("", "the bank whose calibration --far uses")
+    bank: str = flag("", "the bank that has the calibration for --far")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -93,7 +93,7 @@ class ExportConfig(BankConfig):
     output: str = flag(REQUIRED, "an .npz, or a directory for facebank.pth and names.npy")
 
 
-def main(argv: Optional[List[str]] = None) -> int:
+def main(argv: Optional[Sequence[str]] = None) -> int:
     argv = sys.argv[1:] if argv is None else list(argv)
     if argv and argv[0] in ("-h", "--help"):
         print(f"{__doc__}\nVerbs: {', '.join(VERBS)}. Each has its own --help.")

@@ -207,7 +207,7 @@ def _scaled(face, factor):
 
 
 def _shifted(boxes_N4, shifts_N4):
-    """Boxes moved by a network's output, which is relative to their size."""
+    """Boxes shifted by a network's output, which is relative to their size."""
     sizes = boxes_N4[:, 2:] - boxes_N4[:, :2]
     return boxes_N4 + shifts_N4 * np.concatenate([sizes, sizes], axis=1)
 

@@ -21,7 +21,7 @@ class EnrolmentReport(NamedTuple):
     """What became of every photo of a directory."""
 
     added: int  # new samples
-    known: int  # photos whose samples are in the bank already
+    known: int  # photos that are in the bank already
     people: int  # people of the directory
     unusable: List[Tuple[str, str]]  # (path, why)
     similar: List[Tuple[str, str, float]]  # (new person, other person, cosine) above the threshold
@@ -122,7 +122,7 @@ def _add(bank, recognizer, batch, units):
 
 
 def _similar_people(bank, units, threshold):
-    """New people whose best other person passes the threshold: perhaps one person, two names."""
+    """New people who resemble another person: perhaps one person, two names."""
     index, found = Index(bank), {}
     for name, rows in units.items():
         for candidates in index.top(np.stack(rows), 2):

@@ -198,7 +198,7 @@ class FaceBank:
     def add(self, samples: Sequence[NewSample]) -> int:
         """Adds samples in one transaction and returns how many are new.
 
-        People whose names are not in the bank are created; a photo that its person has already is
+        People who are not in the bank are created; a photo that its person has already is
         not added twice."""
         names = [checked_name(sample.name) for sample in samples]
         units_ND = unit(_rows(samples), self.contract.embedding_size)
@@ -270,7 +270,7 @@ class FaceBank:
         return person
 
     def compact(self) -> None:
-        """Rebuilds the file: moved rows leave copies in unused space, VACUUM does not."""
+        """Rebuilds the file: shifted rows leave copies in unused space, VACUUM does not."""
         with _sentences(self.path), contextlib.closing(_connect(self.path)) as connection:
             connection.execute("VACUUM")
 

@@ -33,7 +33,7 @@ class Calibration(NamedTuple):
         return 1.0 / max(1, len(self.impostor))
 
     def cosine_at_far(self, far: float) -> float:
-        """The lowest threshold whose FAR is not above `far`."""
+        """The lowest threshold with a FAR of `far` or less."""
         allowed = int(np.floor(far * len(self.impostor) * (1 + 1e-9)))
         if allowed < 1:
             raise ValueError(

@@ -2,7 +2,7 @@
 
 import dataclasses
 import logging
-from typing import List, Optional, Tuple
+from typing import Optional, Sequence, Tuple
 
 from data.convert.worker_pool import allowed_cores
 from faces.cropping import SMALLEST_FACE
@@ -40,7 +40,7 @@ class WebConfig:
     hosts: Tuple[str, ...] = flag((), "more names that the Host header may hold", "network")
 
 
-def main(argv: Optional[List[str]] = None) -> int:
+def main(argv: Optional[Sequence[str]] = None) -> int:
     config = parse_flags(WebConfig, argv, __doc__)
     server = build_server(config)
     host, port = server.server_address[:2]
