@@ -13,7 +13,7 @@ import verification
 from data.eval_data_reader import decode_images, read_pairs
 from evaluation import saved_pairs
 from evaluation.saved_pairs import SavedPairs
-from inference.embedder import embed_images, prefetch
+from inference.batches import embed_images, prefetch
 
 HARDEST = 8  # pairs of each kind whose images are kept: impostors most alike, genuine least alike
 

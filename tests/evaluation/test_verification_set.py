@@ -12,7 +12,8 @@ from evaluation.verification_set import (
     hardest_pairs,
     identities_of,
 )
-from inference.embedder import Embedder, embed_encoded
+from inference.backends.checkpoint import CheckpointEmbedder
+from inference.batches import embed_encoded
 from tests.evaluation import tiny_sets
 from verification import evaluate
 
@@ -54,7 +55,7 @@ def test_an_image_of_several_pairs_is_embedded_once(path):
 def test_distinct_images_alone_give_the_metrics_of_all_entries(tmp_path):
     encoded, _ = tiny_sets.write_set(tmp_path / "lfw.bin")
     pairs = VerificationSet.open(str(tmp_path / "lfw.bin"))
-    with Embedder(tiny_sets.prefix(), batch_size=4) as net:
+    with CheckpointEmbedder(tiny_sets.prefix(), batch_size=4) as net:
         once = pairs.embed(net)
         every = embed_encoded(net.embed_batch, encoded, SIZE, 4)
     for once_ND, every_ND in zip(once, every):  # the last bit depends on the place in a batch

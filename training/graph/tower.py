@@ -6,7 +6,7 @@ a rank's evaluation, D embedding dimension.
 
 from typing import Any, Callable, Dict, List, NamedTuple, Optional, Sequence, Tuple
 
-from inference.embedder import embed_with_flip
+from inference.backends.checkpoint import embed_with_flip
 from losses.class_centres import (
     HeadConfig,
     HeadInputs,

@@ -14,7 +14,7 @@ import numpy as np
 from data.eval_data_reader import decode_images, read_pairs
 from data.formats.image_headers import image_size as image_size_of
 from evaluation.verification_set import check_set
-from inference.embedder import pad_batch
+from inference.batches import pad_batch
 from nets.build import IMAGES, PIXELS
 from runtime.tf1 import tf
 from training.config import TrainConfig
