@@ -14,6 +14,7 @@ from typing import Any, Dict, Iterator, List, Optional, Sequence, Tuple
 from tqdm import tqdm
 
 from checkpoint.format import find_checkpoints, read_record, step_of
+from evaluation.calibration import KINDS, cross_validate
 from evaluation.report.pair_errors import write_pairs_report
 from evaluation.thresholds import set_thresholds, write_thresholds
 from evaluation.verification_set import NetFunction, SetResult, VerificationSet, find_sets
@@ -97,6 +98,13 @@ class EvalConfig:
     json: Optional[str] = flag(None, "JSON file to write the table to, as a list", "results")
     csv: Optional[str] = flag(None, "CSV file to write the table to", "results")
     plot: Optional[str] = flag(None, "directory to write a ROC image per set to", "results")
+    prior: Optional[float] = flag(
+        None,
+        "also print how well cosines calibrate to probabilities, at this prior of a genuine pair",
+        "results",
+        above=0.0,
+        below=1.0,
+    )
     thresholds: Optional[str] = flag(
         None,
         "directory to write <checkpoint>/thresholds.json to: FNMR at each FMR, with intervals",
@@ -124,6 +132,8 @@ def evaluate(config: EvalConfig) -> None:
     rows = [row(prefix, result) for prefix, result in results]
     print("\n".join(text for text in (table(rows), notes(rows)) if text))
     write_files(config, rows, results)
+    if config.prior is not None:
+        print("\n".join(calibration_lines(results, sets, config.prior)))
     if config.thresholds:
         write_all_thresholds(config.thresholds, results, sets)
     for (prefix, result), pairs in zip(results, itertools.cycle(sets)):
@@ -312,6 +322,22 @@ def write_files(config: EvalConfig, rows: Sequence[Row], results: Results) -> No
         write_csv(config.csv, rows)
     if config.plot:
         plot(config.plot, results)
+
+
+def calibration_lines(
+    results: Results, sets: Sequence[VerificationSet], prior: float
+) -> Iterator[str]:
+    """A line per checkpoint, set and kind of calibration."""
+    identities = {pairs.name: pairs.identity_N.reshape(-1, 2) for pairs in sets}
+    for prefix, result in results:
+        cosine_P, of_set = 1.0 - result.distances_P / 2.0, identities[result.name]
+        for kind in KINDS:
+            found = cross_validate(cosine_P, result.issame_P, of_set, prior, kind)
+            yield (
+                f"{os.path.basename(prefix)}  {result.name}  {kind} calibration: "
+                f"Cllr {found.cllr:.4f} bits (minimum {found.min_cllr:.4f}), "
+                f"ECE {found.ece:.4f} at prior {prior:g}, cross-validated by identity"
+            )
 
 
 def write_all_thresholds(directory: str, results: Results, sets: Sequence[VerificationSet]) -> None:

@@ -28,10 +28,11 @@ from checkpoint.format import (
     write_record,
 )
 from checkpoint.reader import restore_op, run_restore
+from runtime.device import current
 from runtime.distributed.ranks import SINGLE, Ranks
 from runtime.files import first_line, sync_directory, sync_file
 from runtime.session import session_config
-from runtime.tf1 import for_npu, tf
+from runtime.tf1 import tf
 from runtime.variables import is_sliced, plain_name, stored
 
 __all__ = [  # the last three from checkpoint.format
@@ -294,7 +295,7 @@ def _blocks(variables: Sequence[tf.Variable], size: int) -> List[Block]:
     for variable in variables:
         share = _full_bytes(variable) / (size if is_sliced(variable) else 1)
         count = math.ceil(share / SAVE_BLOCK)
-        if count < 2 or for_npu():  # on an NPU a gather is compiled as a program of its own
+        if count < 2 or not current().fetches_vary:  # a gather would be compiled by itself
             together.append((variable, None))
             continue
         rows = variable.shape.as_list()[0]

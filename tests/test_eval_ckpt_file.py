@@ -52,6 +52,14 @@ def test_table_json_csv_plots_and_pairs_of_every_checkpoint_and_set(sets, tmp_pa
     assert list(found) == ["cfp_fp", "lfw"]
 
 
+def test_calibration_is_printed_with_its_prior(sets, capsys):
+    tiny_sets.write_set(sets / "lfw.bin", pairs=60)
+    prefix = tiny_sets.prefix()
+    evaluate(sets, "--ckpt_file", prefix, "--eval_datasets", "lfw", "--prior", "0.01")
+    lines = [line for line in capsys.readouterr().out.splitlines() if "Cllr" in line]
+    assert len(lines) == 2 and all("at prior 0.01" in line for line in lines)
+
+
 def test_one_checkpoint_of_the_original_flags(sets, capsys):
     base = os.path.join(tiny_sets.checkpoints(), "InsightFace_iter_")
     flags = ["--ckpt_file", base, "--ckpt_index_list", "40.ckpt", "--eval_datasets", "lfw"]

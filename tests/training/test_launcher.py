@@ -47,8 +47,8 @@ def test_a_lost_or_killed_run_is_started_again_from_its_checkpoint(tmp_path, cap
     path = tmp_path / "starts"
     assert supervise([ends_with([75, -signal.SIGKILL, 0], path)], max_restarts=5) == 0
     assert starts(path) == ["flag", "flag --resume", "flag --resume"]
-    assert "ended with exit code 75: a host was lost; starting again" in caplog.text
-    assert "was ended by SIGKILL; starting again" in caplog.text
+    assert "ended with exit code 75: a host was lost; restarting" in caplog.text
+    assert "was ended by SIGKILL; restarting" in caplog.text
     assert "restart 2 of 5" in caplog.text
 
 
@@ -84,10 +84,10 @@ def test_a_run_that_stands_still_is_ended_and_started_again(tmp_path, caplog):
         f"    open({str(path)!r}, 'w').write(str(beat)); time.sleep(0.2)\n"
         "os.kill(os.getpid(), 19)\n"  # SIGSTOP
     )
-    stopping = member(code)._replace(pulse=(str(path), 0.9))
+    stopping = member(code)._replace(heartbeat=(str(path), 0.9))
     assert supervise([stopping], max_restarts=1) == 0
     assert path.read_text() == "11"  # and no sooner
-    assert "the run stands still, and is ended" in caplog.text
+    assert "the run makes no progress and is killed" in caplog.text
 
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
@@ -159,7 +159,7 @@ def test_a_server_takes_its_part_of_a_table(tmp_path):
     members = this_server(None, environ, str(tmp_path), ["train"])
     said = [(m.environ["RANK_ID"], m.environ["DEVICE_ID"], m.environ["RANK_SIZE"]) for m in members]
     assert said == [("2", "4", "4"), ("3", "5", "4")]
-    with pytest.raises(ValueError, match="--num_devices is 8, and .* lists 2 cards of this server"):
+    with pytest.raises(ValueError, match="--num_devices is 8, but .* lists 2 cards of this server"):
         this_server(8, environ, str(tmp_path), ["train"])
     with pytest.raises(ValueError, match="uses cards 0,1,2 of"):
         this_server(3, {"HCCN_CONF": hccn_conf(tmp_path)}, str(tmp_path), ["train"])
