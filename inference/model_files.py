@@ -102,7 +102,7 @@ def checkpoint_prefix(path: str) -> str:
 
 
 def read_metadata(path: str) -> Optional[ModelMetadata]:
-    """What export_model.py recorded in a model or in the manifest next to it, None where nothing."""
+    """What export_model.py recorded in a model or in its manifest, None where nothing."""
     if path.lower().endswith(".onnx"):
         text = read_onnx(path).metadata.get(KEY)
         if text is not None:

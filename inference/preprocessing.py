@@ -82,7 +82,7 @@ def from_node_names(names: List[str]) -> Preprocessing:
 
 
 def from_insightface_manifest(model_path: str) -> Optional[Preprocessing]:
-    """The preprocessing in InsightFace's manifest.json (version 2) next to a model, None without."""
+    """The preprocessing in the manifest.json (version 2) of InsightFace, None where none is."""
     path = os.path.join(os.path.dirname(model_path), "manifest.json")
     if not os.path.isfile(path):
         return None
