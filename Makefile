@@ -9,7 +9,8 @@ PYTHON37 ?= $(shell for p in python3.7 "$$HOME"/.pyenv/versions/3.7*/bin/python3
 	{ echo "$$p"; break; }; done)
 PIP = -m pip install --quiet --disable-pip-version-check
 WORKERS ?= 2
-SOURCES = runtime data faces nets losses checkpoint inference evaluation training tools benchmarks scripts tests *.py
+SOURCES = runtime data faces nets losses checkpoint inference evaluation training export serving tools \
+	benchmarks scripts tests *.py
 
 .PHONY: demo venv venv-tf1 test test-tf1 check format lock clean
 .DEFAULT_GOAL := demo
@@ -41,7 +42,7 @@ venv-tf1: .venv-tf1/ready
 	.venv-tf1/bin/python $(PIP) --require-hashes -r requirements-tf1.lock
 	@touch $@
 
-.venv/ready-dev: .venv/ready requirements-dev.txt
+.venv/ready-dev: .venv/ready requirements-dev.txt requirements-export.txt
 	.venv/bin/python $(PIP) -r requirements-dev.txt
 	@touch $@
 

@@ -1,4 +1,4 @@
-"""Weights of other projects -> a checkpoint here, and a checkpoint here -> their files.
+"""Converts weights of other projects to a checkpoint, and a checkpoint to their files.
 
     python convert_weights.py --lineage arcface_torch --net_depth 50 --source model.pt \\
         --ckpt_file output/r50/ckpt/InsightFace_iter_0.ckpt
@@ -8,12 +8,12 @@
 
 import dataclasses
 import os
-from typing import Optional, Tuple
+from typing import List, Optional, Sequence, Tuple
 
 from checkpoint.reader import spec_of, variable_arrays
 from checkpoint.writer import save_arrays
 from nets.build import variable_shapes
-from nets.lineages import LINEAGES, NetSpec
+from nets.lineages import LINEAGES, Lineage, NetSpec
 from nets.weights.files import check_writable, read_tensors, write_tensors
 from nets.weights.layout import COUNTERS, arrays_of, describe, tensors_of
 from runtime.cli import run
@@ -31,26 +31,30 @@ class ConvertConfig:
     )
     to: Tuple[str, ...] = flag(
         (),
-        "write --ckpt_file as a lineage's own file: its name, then the .npz, .safetensors or .pth",
+        "write --ckpt_file in a lineage's own format: the lineage, then a .npz, .safetensors or "
+        ".pth file",
     )
-    lineage: str = flag("arcface_torch", "whose net the source is", choices=tuple(LINEAGES))
+    lineage: str = flag("arcface_torch", "lineage of the source", choices=tuple(LINEAGES))
     net_depth: int = flag(100, "depth of the source's net")
-    se: bool = flag(False, "the net with squeeze-excitation")
+    se: bool = flag(False, "the source has squeeze-excitation")
     width: float = flag(1.0, "scale of every layer's channels", above=0, high=4)
-    embedding_size: int = flag(512, "numbers in an embedding", low=1)
+    embedding_size: int = flag(512, "embedding dimension", low=1)
     image_size: Tuple[int, ...] = flag((112, 112), "height and width of the images")
 
 
-def main(argv=None):
+def main(argv: Optional[Sequence[str]] = None) -> None:
     config = parse_flags(ConvertConfig, argv, __doc__.splitlines()[0])
     if bool(config.source) == bool(config.to):
         raise ValueError(
             "Pass either --source FILE to make a checkpoint, or --to LINEAGE FILE to write one out."
         )
-    return export(config.ckpt_file, config.to) if config.to else convert(config)
+    if config.to:
+        export(config.ckpt_file, config.to)
+    else:
+        convert(config)
 
 
-def convert(config):
+def convert(config: ConvertConfig) -> None:
     """The source's weights -> a checkpoint; nothing is written where anything does not fit."""
     block = "se" if config.se else "ir"
     spec = NetSpec(
@@ -62,7 +66,7 @@ def convert(config):
         image_size=config.image_size,
     )
     tensors = read_tensors(config.source)
-    arrays, left_out = arrays_of(tensors, spec, variable_shapes(spec), config.source)
+    arrays, skipped = arrays_of(tensors, spec, variable_shapes(spec), config.source)
     record = {
         "step": 0,
         "images_seen": 0,
@@ -73,16 +77,16 @@ def convert(config):
     }
     save_arrays(config.ckpt_file, arrays, record)
     print(f"{config.ckpt_file}: {len(arrays)} variables of {describe(spec)}.")
-    counters = [name for name in left_out if COUNTERS.match(name)]
-    heads = [name for name in left_out if name not in counters]
+    counters = [name for name in skipped if COUNTERS.match(name)]
+    heads = [name for name in skipped if name not in counters]
     if counters:
-        print(f"Left out: {len(counters)} counters of batches (num_batches_tracked).")
+        print(f"Skipped {len(counters)} batch counters (num_batches_tracked).")
     if heads:
-        print(f"Left out, as class weights: {', '.join(heads)}.")
+        print(f"Skipped class weights: {', '.join(heads)}.")
 
 
-def export(ckpt_file, to):
-    """A checkpoint -> a file with the names and layouts of its lineage's own project."""
+def export(ckpt_file: str, to: Sequence[str]) -> None:
+    """A checkpoint -> a weight file with the names and layouts of its lineage's own project."""
     if len(to) != 2:
         raise ValueError("--to takes a lineage and a file, as in --to arcface_torch model.npz.")
     lineage, path = to
@@ -100,11 +104,15 @@ def export(ckpt_file, to):
     print(f"{path}: {len(tensors)} tensors of {describe(spec)}.")
 
 
-def _differing(one, other):
-    one, other = LINEAGES[one], LINEAGES[other]
-    fields = (field.name for field in dataclasses.fields(one))
-    inert = ("name", "whose", "checked", "conv_init", "dense_init", "decays", "dropout", "scopes")
-    return [f for f in fields if f not in inert and getattr(one, f) != getattr(other, f)]
+def _differing(one: str, other: str) -> List[str]:
+    """The fields in which two lineages differ as networks."""
+    fields = (field.name for field in dataclasses.fields(Lineage))
+    inert = ("name", "source", "checked", "conv_init", "dense_init", "decays", "dropout", "scopes")
+    return [
+        f
+        for f in fields
+        if f not in inert and getattr(LINEAGES[one], f) != getattr(LINEAGES[other], f)
+    ]
 
 
 if __name__ == "__main__":

@@ -1,4 +1,4 @@
-"""Evaluates checkpoints on .bin verification sets: a table, JSON, CSV, ROC images.
+"""Evaluates checkpoints and exported models on .bin sets: a table, JSON, CSV, ROC images.
 
 python eval_ckpt_file.py --ckpt_path output/demo/ckpt --eval_db_path datasets/demo
 """
@@ -14,16 +14,20 @@ from typing import Any, Dict, Iterator, List, Optional, Sequence, Tuple
 from tqdm import tqdm
 
 from checkpoint.format import find_checkpoints, read_record, step_of
-from checkpoint.reader import spec_of
+from evaluation.calibration import KINDS, cross_validate
 from evaluation.report.pair_errors import write_pairs_report
-from evaluation.verification_set import SetResult, VerificationSet, find_sets
+from evaluation.thresholds import set_thresholds, write_thresholds
+from evaluation.verification_set import NetFunction, SetResult, VerificationSet, find_sets
+from inference.backends.base import ModelOptions
 from inference.embedder import Embedder
+from inference.model_files import BACKENDS, PRECISIONS, is_exported, read_metadata
+from inference.preprocessing import from_flags
 from runtime.cli import run
 from runtime.files import atomic_write
 from runtime.flags import flag, parse_flags
-from runtime.session import DEVICES
 from verification import plot_roc, roc_curve
 
+DEVICES = ("cpu", "gpu", "npu")  # as in runtime.session, which loads TensorFlow
 SHOWN_FAR = "0.001"
 HEADINGS = (
     "checkpoint",
@@ -43,7 +47,7 @@ Results = List[Tuple[str, SetResult]]  # of each checkpoint and set
 class EvalConfig:
     config: Optional[str] = flag(None, "YAML file of these flags, under the command line")
     ckpt_path: Optional[str] = flag(
-        None, "directory of checkpoints; all of them are evaluated", "checkpoints"
+        None, "directory of checkpoints, all are evaluated; or an exported model", "checkpoints"
     )
     ckpt_file: Optional[str] = flag(
         None, "one checkpoint, up to .ckpt; or the prefix of --ckpt_index_list", "checkpoints"
@@ -69,12 +73,43 @@ class EvalConfig:
         10, "contiguous folds; the threshold is chosen on the other folds", "sets", low=1
     )
 
+    backend: Optional[str] = flag(
+        None,
+        "runtime (default: the fastest installed):",
+        "exported models",
+        choices=tuple(BACKENDS),
+    )
+    threads: Optional[int] = flag(None, "CPU threads (default: all)", "exported models", low=1)
+    precision: str = flag("fp32", "arithmetic:", "exported models", choices=PRECISIONS)
+    pixels: Optional[str] = flag(
+        None,
+        "channel order of a model without metadata:",
+        "exported models",
+        choices=("RGB", "BGR"),
+    )
+    mean: Tuple[float, ...] = flag((), "its mean, one value or three", "exported models")
+    scale: Optional[float] = flag(
+        None, "its divisor: (x - mean) / scale", "exported models", above=0
+    )
+
     device: str = flag("cpu", "device that runs the network:", "running", choices=DEVICES)
     batch_size: int = flag(64, "images per run of the graph", "running", low=1)
 
     json: Optional[str] = flag(None, "JSON file to write the table to, as a list", "results")
     csv: Optional[str] = flag(None, "CSV file to write the table to", "results")
     plot: Optional[str] = flag(None, "directory to write a ROC image per set to", "results")
+    prior: Optional[float] = flag(
+        None,
+        "also print how well cosines calibrate to probabilities, at this prior of a genuine pair",
+        "results",
+        above=0.0,
+        below=1.0,
+    )
+    thresholds: Optional[str] = flag(
+        None,
+        "directory to write <checkpoint>/thresholds.json to: FNMR at each FMR, with intervals",
+        "results",
+    )
     pairs_report: Optional[str] = flag(
         None,
         "directory to write every pair's score, the hardest pairs and the errors per identity to",
@@ -83,7 +118,11 @@ class EvalConfig:
 
 
 def main(argv: Optional[List[str]] = None) -> None:
-    config = parse_flags(EvalConfig, argv, description=__doc__.splitlines()[0])
+    evaluate(parse_flags(EvalConfig, argv, description=__doc__.splitlines()[0]))
+
+
+def evaluate(config: EvalConfig) -> None:
+    """Evaluates every model of the flags on every set; prints the table and writes the files."""
     prefixes = checkpoints(config)
     paths = find_sets(config.eval_db_path, config.eval_datasets or None)
     check_flags(config, prefixes)
@@ -93,6 +132,10 @@ def main(argv: Optional[List[str]] = None) -> None:
     rows = [row(prefix, result) for prefix, result in results]
     print("\n".join(text for text in (table(rows), notes(rows)) if text))
     write_files(config, rows, results)
+    if config.prior is not None:
+        print("\n".join(calibration_lines(results, sets, config.prior)))
+    if config.thresholds:
+        write_all_thresholds(config.thresholds, results, sets)
     for (prefix, result), pairs in zip(results, itertools.cycle(sets)):
         if config.pairs_report:
             directory = os.path.join(config.pairs_report, os.path.basename(prefix))
@@ -104,6 +147,8 @@ def checkpoints(config: EvalConfig) -> List[str]:
     """The checkpoints that the flags name, by step."""
     if bool(config.ckpt_path) == bool(config.ckpt_file):
         raise ValueError("pass either --ckpt_path DIRECTORY or --ckpt_file CHECKPOINT.")
+    if is_exported(config.ckpt_path or config.ckpt_file or ""):
+        return [config.ckpt_path or config.ckpt_file or ""]
     if config.ckpt_path and not os.path.isdir(config.ckpt_path):
         raise ValueError(
             f"--ckpt_path {config.ckpt_path} is not a directory; pass a run's ckpt directory, or "
@@ -113,15 +158,29 @@ def checkpoints(config: EvalConfig) -> List[str]:
         raise ValueError(
             "--ckpt_index_list needs --ckpt_file, the prefix that its suffixes extend."
         )
-    paths = [config.ckpt_path or config.ckpt_file]
+    base = config.ckpt_path or config.ckpt_file or ""
+    paths = [base]
     if config.ckpt_index_list:
-        paths = [config.ckpt_file + ending for ending in config.ckpt_index_list]
-    return [prefix for path in paths for prefix in find_checkpoints(path)]
+        paths = [base + ending for ending in config.ckpt_index_list]
+    exported = _exported_in(config.ckpt_path) if config.ckpt_path else []
+    return exported or [prefix for path in paths for prefix in find_checkpoints(path)]
+
+
+def _exported_in(directory: str) -> List[str]:
+    """The exported models of a directory that holds no checkpoint."""
+    paths = sorted(os.path.join(directory, name) for name in os.listdir(directory))
+    if any(path.endswith(".index") for path in paths):
+        return []
+    return [path for path in paths if is_exported(path)]
 
 
 def check_flags(config: EvalConfig, prefixes: Sequence[str]) -> None:
     """Flags of InsightFace_TF that a checkpoint's record replaces must agree with it."""
     for prefix in prefixes:
+        if is_exported(prefix):
+            continue
+        from checkpoint.reader import spec_of  # loads TensorFlow
+
         spec = spec_of(prefix)
         if config.net_depth not in (None, spec.net_depth):
             raise ValueError(
@@ -140,10 +199,40 @@ def check_flags(config: EvalConfig, prefixes: Sequence[str]) -> None:
 def evaluate_all(
     config: EvalConfig, prefixes: Sequence[str], sets: Sequence[VerificationSet]
 ) -> Iterator[Tuple[str, SetResult]]:
-    """(prefix, SetResult) of every checkpoint and set; neighbours of one network share a graph."""
+    """(model, SetResult) of every model and set."""
+    for path in filter(is_exported, prefixes):
+        yield from _evaluate_exported(config, path, sets)
+    found = [prefix for prefix in prefixes if not is_exported(prefix)]
+    if found:
+        yield from _evaluate_checkpoints(config, found, sets)
+
+
+def _evaluate_exported(
+    config: EvalConfig, path: str, sets: Sequence[VerificationSet]
+) -> Iterator[Tuple[str, SetResult]]:
+    options = ModelOptions(config.threads, config.precision, config.device)
+    given = from_flags(config.pixels, config.mean, config.scale)
+    with Embedder(path, config.backend, options, given) as embedder:
+        if config.image_size and tuple(config.image_size) != embedder.image_size:
+            raise ValueError(
+                f"{path} takes images of {' x '.join(map(str, embedder.image_size))}, not "
+                f"--image_size {' '.join(map(str, config.image_size))}; omit --image_size."
+            )
+        net = NetFunction(embedder.embed_batch, embedder.image_size, config.batch_size)
+        for pairs in sets:
+            yield path, _evaluate(net, path, pairs)
+
+
+def _evaluate_checkpoints(
+    config: EvalConfig, prefixes: Sequence[str], sets: Sequence[VerificationSet]
+) -> Iterator[Tuple[str, SetResult]]:
+    """Neighbours of one network share a graph."""
+    from checkpoint.reader import spec_of  # loads TensorFlow
+    from inference.backends.checkpoint import CheckpointEmbedder
+
     for _, group in itertools.groupby(prefixes, key=spec_of):
         same_net = list(group)
-        with Embedder(same_net[0], config.device, config.batch_size) as embedder:
+        with CheckpointEmbedder(same_net[0], config.device, config.batch_size) as embedder:
             for prefix in same_net:
                 if prefix != embedder.prefix:
                     embedder.restore(prefix)
@@ -151,7 +240,7 @@ def evaluate_all(
                     yield prefix, _evaluate(embedder, prefix, pairs)
 
 
-def _evaluate(embedder: Embedder, prefix: str, pairs: VerificationSet) -> SetResult:
+def _evaluate(embedder: Any, prefix: str, pairs: VerificationSet) -> SetResult:
     label = f"{os.path.basename(prefix)} {pairs.name}"
     total = len(pairs.images)
     with tqdm(desc=label, total=total, unit="image", disable=None, leave=False) as bar:
@@ -162,6 +251,10 @@ def _evaluate(embedder: Embedder, prefix: str, pairs: VerificationSet) -> SetRes
 
 def row(prefix: str, result: SetResult) -> Row:
     """One entry of the JSON list."""
+    if is_exported(prefix):
+        metadata = read_metadata(prefix)
+        step = -1 if metadata is None else metadata.step
+        return dict({"checkpoint": prefix, "step": step}, **result.row())
     step = step_of(prefix)
     if os.path.exists(f"{prefix}.json"):  # InsightFace_TF's own checkpoints have none
         step = read_record(prefix).get("step", step)
@@ -216,7 +309,7 @@ def _make_directories(config: EvalConfig) -> None:
     """Makes the results' directories before the work, so that a bad path costs no time."""
     for path in (config.json, config.csv):
         os.makedirs(os.path.dirname(os.path.abspath(path or ".")), exist_ok=True)
-    for directory in (config.plot, config.pairs_report):
+    for directory in (config.plot, config.pairs_report, config.thresholds):
         os.makedirs(directory or ".", exist_ok=True)
 
 
@@ -229,6 +322,37 @@ def write_files(config: EvalConfig, rows: Sequence[Row], results: Results) -> No
         write_csv(config.csv, rows)
     if config.plot:
         plot(config.plot, results)
+
+
+def calibration_lines(
+    results: Results, sets: Sequence[VerificationSet], prior: float
+) -> Iterator[str]:
+    """A line per checkpoint, set and kind of calibration."""
+    identities = {pairs.name: pairs.identity_N.reshape(-1, 2) for pairs in sets}
+    for prefix, result in results:
+        cosine_P, of_set = 1.0 - result.distances_P / 2.0, identities[result.name]
+        for kind in KINDS:
+            found = cross_validate(cosine_P, result.issame_P, of_set, prior, kind)
+            yield (
+                f"{os.path.basename(prefix)}  {result.name}  {kind} calibration: "
+                f"Cllr {found.cllr:.4f} bits (minimum {found.min_cllr:.4f}), "
+                f"ECE {found.ece:.4f} at prior {prior:g}, cross-validated by identity"
+            )
+
+
+def write_all_thresholds(directory: str, results: Results, sets: Sequence[VerificationSet]) -> None:
+    """Writes <directory>/<checkpoint>/thresholds.json for each checkpoint."""
+    identities = {pairs.name: pairs.identity_N for pairs in sets}
+    for prefix in dict.fromkeys(prefix for prefix, _ in results):
+        path = os.path.join(directory, os.path.basename(prefix), "thresholds.json")
+        os.makedirs(os.path.dirname(path), exist_ok=True)
+        found = [
+            set_thresholds(result, identities[result.name])
+            for other, result in results
+            if other == prefix
+        ]
+        write_thresholds(path, os.path.basename(prefix), found)
+        print(path)
 
 
 def write_csv(path: str, rows: Sequence[Row]) -> None:

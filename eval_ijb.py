@@ -14,7 +14,7 @@ import numpy as np
 from tqdm import tqdm
 
 from evaluation import ijb, ijb_metadata
-from evaluation.alignment import align
+from faces.alignment import align
 from runtime.cli import run
 from runtime.flags import flag, parse_flags
 from verification import plot_roc
@@ -153,14 +153,15 @@ def _open_rows(path, count):
 
 def open_checkpoint(config):
     """The Embedder of --ckpt_file; a checkpoint or device that is not there ends here."""
-    from inference.embedder import Embedder  # TensorFlow is not needed for --embeddings
+    # TensorFlow is not needed for --embeddings
+    from inference.backends.checkpoint import CheckpointEmbedder
 
-    return Embedder(config.ckpt_file, config.device, config.batch_size)
+    return CheckpointEmbedder(config.ckpt_file, config.device, config.batch_size)
 
 
 def from_checkpoint(config, images, embedder):
     """(plain, mirrored) of the net, a batch at a time; images are prefetched and aligned."""
-    from inference.embedder import pad_batch, prefetch
+    from inference.batches import pad_batch, prefetch
 
     directory = ijb_metadata.image_directory(config.data_path, config.subset)
     check_files(directory, images.names)
@@ -200,7 +201,10 @@ def load_batch(directory, images, start, batch_size, image_size):
         image = cv2.imread(os.path.join(directory, name))
         if image is None:
             raise ValueError(f"{os.path.join(directory, name)} cannot be decoded.")
-        batch.append(align(image, points, image_size)[:, :, ::-1])
+        try:
+            batch.append(align(image, points, image_size, largest_misfit=None)[:, :, ::-1])
+        except ValueError as error:
+            raise ValueError(f"{os.path.join(directory, name)} {error}.") from None
     return np.stack(batch)
 
 

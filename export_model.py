@@ -1,4 +1,4 @@
-"""A checkpoint -> a file for another runtime, compared with the checkpoint before it is put in place.
+"""A checkpoint -> a file for another runtime, compared with the checkpoint first.
 
     python export_model.py --ckpt_file output/r50/ckpt/InsightFace_iter_1000.ckpt \\
         --file_format onnx --file_name output/r50/export/r50.onnx

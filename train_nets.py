@@ -1,13 +1,19 @@
-"""Trains a face-recognition net on one device: python3 train_nets.py --config configs/demo.yaml."""
+"""Trains a face recognition network on one device:
+python3 train_nets.py --config configs/demo.yaml."""
+
+from typing import Optional, Sequence
 
 from runtime.cli import run
 from runtime.flags import parse_flags
 from training.config import TrainConfig
-from training.train import train
 
 
-def main(argv=None):
-    return train(parse_flags(TrainConfig, argv, __doc__))
+def main(argv: Optional[Sequence[str]] = None) -> int:
+    config = parse_flags(TrainConfig, argv, __doc__)
+    from training.trainer import Trainer  # after the flags, whose mistakes need no graph code
+
+    with Trainer(config) as trainer:
+        return trainer.run()
 
 
 if __name__ == "__main__":

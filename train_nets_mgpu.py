@@ -1,14 +1,32 @@
-"""Trains a face-recognition net on many devices and hosts:
+"""Trains a face recognition network on several devices and hosts:
 python3 train_nets_mgpu.py --num_devices 8 --device gpu --config configs/ms1mv3_r50.yaml."""
+
+import os
+from typing import Optional, Sequence
 
 from runtime.cli import run
 from runtime.flags import parse_flags
 from training.config import MultiDeviceConfig
-from training.many import run_multi_device
+from training.cost.table import print_plan
+from training.launcher import children_of, supervise
+from training.topology import find_ranks
+from training.trainer import Trainer
 
 
-def main(argv=None):
-    return run_multi_device(parse_flags(MultiDeviceConfig, argv, __doc__))
+def main(argv: Optional[Sequence[str]] = None) -> int:
+    config = parse_flags(MultiDeviceConfig, argv, __doc__)
+    if config.tfrecords_file_path is None and not (config.plan and config.num_output):
+        raise ValueError(
+            "--tfrecords_file_path is missing: pass the directory of shards that "
+            "data/mx2tfrecords.py wrote."
+        )
+    if config.plan:
+        return print_plan(config)
+    children = children_of(config, os.environ)
+    if children:
+        return supervise(children, config.max_restarts if config.supervise else 0)
+    with Trainer(config, find_ranks(config, os.environ)) as trainer:
+        return trainer.run()
 
 
 if __name__ == "__main__":

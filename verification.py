@@ -68,7 +68,7 @@ class Roc(NamedTuple):
 
 def evaluate(
     embeddings_ND: np.ndarray,
-    issame_P: Sequence[bool],
+    issame_P: np.ndarray,
     folds: int = 10,
     mirrored_ND: Optional[np.ndarray] = None,
     normalise: bool = True,
@@ -88,7 +88,7 @@ def evaluate(
     return evaluate_distances(distances_P, issame_P, folds)
 
 
-def check_issame(issame_P: Sequence[bool], folds: int) -> np.ndarray:
+def check_issame(issame_P: np.ndarray, folds: int) -> np.ndarray:
     """issame as bool [P]; a ValueError where no accuracy can be computed from it."""
     given = np.asarray(issame_P)
     if given.ndim != 1 or not np.isin(given, (0, 1)).all():
@@ -179,8 +179,8 @@ def bootstrap_interval(values: Sequence[float], share: float = 0.95) -> Tuple[fl
     """(low, high) of the mean of `values`, resampled with replacement; deterministic."""
     sample = np.asarray(values)
     picks = np.random.RandomState(0).randint(len(sample), size=(RESAMPLES, len(sample)))
-    low, high = np.percentile(sample[picks].mean(axis=1), [50 - 50 * share, 50 + 50 * share])
-    return float(low), float(high)
+    means, tail = sample[picks].mean(axis=1), 50 - 50 * share
+    return float(np.percentile(means, tail)), float(np.percentile(means, 100 - tail))
 
 
 def roc_curve(distances_P: np.ndarray, issame_P: np.ndarray) -> Roc:
@@ -275,7 +275,7 @@ def _rates_at_far(distances_P, issame_P, fold_P, pairs_F2) -> FarRates:
 def _shares_below(sorted_F: Sequence[np.ndarray], limits: Sequence[float]) -> List[float]:
     """Of each fold that is not empty, the share of its sorted distances below the fold's limit."""
     return [
-        np.searchsorted(fold, limit) / len(fold)
+        float(np.searchsorted(fold, limit) / len(fold))
         for fold, limit in zip(sorted_F, limits)
         if len(fold)
     ]
@@ -370,7 +370,8 @@ def plot_roc(curves: Dict[str, Tuple[np.ndarray, np.ndarray]], path: str) -> Non
     """{name: (FAR, TAR)} -> an image file, FAR on a log axis."""
     from matplotlib.figure import Figure  # only for --plot: the metrics need NumPy alone
 
-    axes = Figure(figsize=(6, 5)).add_subplot()
+    figure = Figure(figsize=(6, 5))
+    axes = figure.add_subplot()
     lowest = min(far[far > 0].min() for far, _ in curves.values())
     for name, (far, tar) in curves.items():
         axes.step(np.maximum(far, lowest / 2), tar, where="post", label=name)
@@ -378,7 +379,7 @@ def plot_roc(curves: Dict[str, Tuple[np.ndarray, np.ndarray]], path: str) -> Non
     axes.set(xlabel="false accept rate", ylabel="true accept rate")
     axes.grid(alpha=0.3)
     axes.legend(loc="lower right")
-    axes.figure.savefig(path, dpi=150, bbox_inches="tight")
+    figure.savefig(path, dpi=150, bbox_inches="tight")
 
 
 if __name__ == "__main__":

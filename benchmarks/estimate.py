@@ -115,7 +115,7 @@ def _in_a_process(case, steps):
 def _measured(case, steps):
     """As _predicted, of a run in this process."""
     from runtime.distributed.ranks import Ranks
-    from training.train import train
+    from training.trainer import Trainer
 
     with tempfile.TemporaryDirectory() as folder:
         data = _data_set(folder)
@@ -123,7 +123,8 @@ def _measured(case, steps):
         config = dataclasses.replace(config, epoch=f"{steps}step")
         ranks = Ranks(config.num_devices or 1)
         held = _status("VmRSS")
-        code = train(config, ranks)
+        with Trainer(config, ranks) as trainer:
+            code = trainer.run()
         assert code == 0, code
         process = _status("VmHWM") - held
     return {"process": process, "tensors": max(traced_peaks(config, ranks))}
@@ -135,7 +136,7 @@ def traced_peaks(config, ranks):
 
     from runtime.distributed.ranks import prepared
     from runtime.tf1 import tf
-    from training.cost.estimate import plan_of
+    from training.graph.settings import step_settings
     from training.graph.step import build_step
 
     images = config.batch_size // ranks.size // config.accumulate
@@ -147,8 +148,8 @@ def traced_peaks(config, ranks):
             for _ in ranks.local
         ]
         feed = {one: value for pair in fed for one, value in zip(pair, (pixels, labels))}
-        step = build_step(config, plan_of(config, config.num_output), fed, ranks=ranks)
-        runs = [[op] for op in step.before] + [[step.train, step.scalars["inference_loss"]]]
+        step = build_step(step_settings(config, config.num_output), fed, ranks)
+        runs = [[op] for op in step.accumulate] + [[step.train, step.scalars["inference_loss"]]]
         with tf.Session(config=prepared(tf.ConfigProto(), ranks)) as session:
             session.run([tf.global_variables_initializer(), tf.local_variables_initializer()])
             for fetches in runs:

@@ -76,7 +76,7 @@ def validate(images=12000, batch_size=64):
 
     from data.eval_data_reader import decode_images, write_pairs
     from evaluation.verification_set import evaluate_set
-    from inference.embedder import embed_with_flip
+    from inference.backends.checkpoint import embed_with_flip
     from nets.lineages import NetSpec
     from runtime.session import session_config
     from runtime.tf1 import tf

@@ -13,7 +13,6 @@ import sys
 if __package__ in (None, ""):  # run as a file: imports start at the repository's root
     sys.path[0] = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
 
-import collections  # noqa: E402
 import dataclasses  # noqa: E402
 import json  # noqa: E402
 import statistics  # noqa: E402
@@ -31,12 +30,9 @@ from runtime.flags import flag, parse_flags  # noqa: E402
 from runtime.session import session_config  # noqa: E402
 from runtime.tf1 import TF2, tf  # noqa: E402
 from training.config import MultiDeviceConfig  # noqa: E402
+from training.graph.settings import step_settings  # noqa: E402
 from training.graph.step import build_step  # noqa: E402
 
-Plan = collections.namedtuple(
-    "Plan", "spec identities peak_rate total_steps warmup_steps rate_changes rate_factors "
-    "frozen_steps"
-)  # fmt: skip
 MIB = 1 << 20
 
 
@@ -80,7 +76,7 @@ def _train_config(config):
 def _step(config, ranks):
     """The Step of this process's ranks on images of noise."""
     train = _train_config(config)
-    plan = Plan(train.net_spec(), config.identities, 0.01, 1000, 0, [], [1.0], 0)
+    settings = step_settings(train, config.identities)
     noise = np.random.RandomState(0)
     shares = []
     for _ in ranks.local:
@@ -88,7 +84,7 @@ def _step(config, ranks):
         images = noise.randint(0, 256, (count, 112, 112, 3)).astype(np.uint8)
         labels = noise.randint(0, config.identities, count).astype(np.int64)
         shares.append((tf.constant(images), tf.constant(labels)))
-    return build_step(train, plan, shares, ranks=ranks)
+    return build_step(settings, shares, ranks)
 
 
 def _in_turns(config):

@@ -82,11 +82,11 @@ def ours(config):
 
 
 def built(config, tf):
-    """training.graph.step.Step of a run on images that lie in memory."""
+    """training.graph.step.StepOps of a run on images that lie in memory."""
     from runtime.flags import build
     from training.config import TrainConfig
+    from training.graph.settings import step_settings
     from training.graph.step import build_step
-    from training.plan import Plan
 
     images, labels = batch(config.batch_size)
     training = build(
@@ -105,24 +105,8 @@ def built(config, tf):
             eval_batch_size=1,
         ),
     )
-    plan = Plan(
-        spec=training.net_spec(),
-        manifest=None,
-        identities=IDENTITIES,
-        sets={},
-        total_steps=1000,
-        ckpt_steps=1000,
-        validate_steps=1000,
-        summary_steps=1000,
-        info_steps=1000,
-        peak_rate=RATE,
-        warmup_steps=0,
-        rate_changes=[],
-        rate_factors=[],
-        frozen_steps=0,
-    )
     images = tf.Variable(images, trainable=False).value()
-    return build_step(training, plan, [(images, tf.constant(labels))])
+    return build_step(step_settings(training, IDENTITIES), [(images, tf.constant(labels))])
 
 
 def parts(config):

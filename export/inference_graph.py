@@ -38,7 +38,7 @@ class InferenceGraph(NamedTuple):
 
 
 def read_network(prefix: str, normalize: bool = False, averages: bool = True) -> Network:
-    """A checkpoint in memory. averages: the moving averages of the weights where a run kept them."""
+    """A checkpoint in memory. averages: the weights' moving averages where a run kept them."""
     if prefix.endswith((".pth", ".pt", ".params", ".safetensors", ".npz")):
         raise ValueError(
             f"--ckpt_file {prefix} is another project's file; make a checkpoint of it with "
@@ -85,9 +85,8 @@ def open_session(network: Network) -> Iterator[tf.Session]:
     """A session whose variables, all those of the default graph, hold the network's weights."""
     variables = tf.global_variables()
     with tf.Session(config=session_config("cpu")) as session:
-        for variable in variables:
-            value = variable.initializer.inputs[1]
-            session.run(variable.initializer, {value: network.arrays[variable.op.name]})
+        values = {v.initializer.inputs[1]: network.arrays[v.op.name] for v in variables}
+        session.run([variable.initializer for variable in variables], values)
         yield session
 
 

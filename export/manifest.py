@@ -49,7 +49,7 @@ def metadata_of(network: Network, input_form: str) -> ModelMetadata:
 
 
 def validations(network: Network) -> Dict[str, Dict[str, Any]]:
-    """{verification set: its line of metrics.jsonl} at the checkpoint's step, where the run has it."""
+    """{verification set: its line of metrics.jsonl} at the checkpoint's step."""
     directory = os.path.dirname(os.path.dirname(os.path.abspath(network.prefix)))
     training = network.record.get("training") or {}
     lines = read_metrics(metrics_path(directory, {"training": training}))

@@ -1,5 +1,6 @@
 """export.graph.Graph -> an ONNX file: input forms, PReLU forms, and what differs between opsets."""
 
+import dataclasses
 from typing import Any, Callable, Dict, List, NamedTuple, Optional, Tuple
 
 import numpy as np
@@ -33,7 +34,7 @@ def onnx_model(
     reverse = form.input_form != "scaled" and spec.row.pixels == "BGR"
     for node in graph.nodes:
         if reverse and graph.input in node.inputs:
-            _reverse_channels(node)
+            node = _with_reversed_channels(node)
         inputs = [pixels if name == graph.input else name for name in node.inputs]
         output = form.output_name if node.output == graph.output else node.output
         writer.write(node, inputs, output)
@@ -57,10 +58,11 @@ def pixel_constants(spec: NetSpec) -> Tuple[np.ndarray, float]:
     return mean, float(spec.row.divisor)
 
 
-def _reverse_channels(node: Node) -> None:
-    """Lets a convolution that was trained on BGR read RGB."""
+def _with_reversed_channels(node: Node) -> Node:
+    """A convolution that was trained on BGR, for RGB."""
     assert node.op == "Conv" and node.attributes["group"] == 1, f"{node.op} reads the image"
-    node.weights["weight"] = node.weights["weight"][:, ::-1]
+    weights = dict(node.weights, weight=node.weights["weight"][:, ::-1])
+    return dataclasses.replace(node, weights=weights)
 
 
 class _Writer:

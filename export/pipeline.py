@@ -184,7 +184,8 @@ def _mindir(
     config: ExportConfig, network: Network, metadata: ModelMetadata, path: str
 ) -> Tuple[List[Proof], str]:
     raise ValueError(
-        "--file_format mindir is not built yet; pass ckpt_ms and export with MindSpore's own script."
+        "--file_format mindir is not implemented; pass ckpt_ms, load it into MindSpore's iresnet "
+        "and call mindspore.export there."
     )
 
 
@@ -215,9 +216,9 @@ def _check_cosine(proofs: List[Proof], path: str, precision: str) -> None:
     for one in proofs:
         if not one.lowest_cosine >= limit:
             raise ValueError(
-                f"{path} was not written: in {one.runtime} an {precision} embedding has a cosine of "
-                f"{one.lowest_cosine:.3f} to the checkpoint's (limit {limit:g}); calibrate on more "
-                "images of the kind that it will see."
+                f"{path} was not written: in {one.runtime} an {precision} embedding has a cosine "
+                f"of {one.lowest_cosine:.3f} to the checkpoint's (limit {limit:g}); calibrate "
+                "on more images of the kind that it will see."
             )
 
 

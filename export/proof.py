@@ -95,7 +95,7 @@ def run_batches(run: Run, batch: np.ndarray, sizes: Sequence[int]) -> np.ndarray
 
 
 def proof_images(path: Optional[str], spec: NetSpec, count: int = IMAGES) -> np.ndarray:
-    """uint8 RGB [N, H, W, 3]: images of a directory or a .bin, or drawn faces where path is None."""
+    """uint8 RGB [N, H, W, 3] of a directory or a .bin, or drawn faces where path is None."""
     if path is None:
         return drawn_faces(spec, count)
     return read_images(path, spec, count, "--proof")

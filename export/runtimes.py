@@ -51,7 +51,7 @@ def input_of(images_NHWC: np.ndarray, spec: NetSpec, input_form: str) -> np.ndar
 
 
 def open_onnx(path: str, threads: int = 0) -> Dict[str, Runtime]:
-    """An ONNX file in ONNX Runtime and in OpenVINO, where they are installed. threads: 0 for all."""
+    """An ONNX file in ONNX Runtime and OpenVINO, where they are installed. threads: 0 for all."""
     found = {}
     for key, module, opener in (
         ("onnxruntime", "onnxruntime", onnx_runtime),

@@ -3,6 +3,8 @@
 Points are (x, y) in pixels: the viewer's left eye, right eye, nose, left and right mouth corner.
 """
 
+from typing import Optional, Tuple
+
 import numpy as np
 
 TEMPLATE_52 = np.array(  # of a 112 x 112 crop, as InsightFace publishes it
@@ -18,7 +20,7 @@ TEMPLATE_SIZE = 112
 LARGEST_MISFIT = 0.25  # of the distance between the eyes; landmarks in another order miss by more
 
 
-def template(image_size):
+def template(image_size: Tuple[int, int]) -> np.ndarray:
     """Where the five points belong in a crop of (height, width): float64 [5, 2].
 
     The face scales with the height; a narrower crop (112 x 96) loses the same on both sides."""
@@ -28,7 +30,7 @@ def template(image_size):
     return points_52
 
 
-def similarity(from_N2, to_N2):
+def similarity(from_N2: np.ndarray, to_N2: np.ndarray) -> np.ndarray:
     """The rotation, scale and shift that brings points closest to others: float64 [2, 3].
 
     Least squares in closed form; no mirroring (two points, or all in one place, do not suffice)."""
@@ -43,16 +45,25 @@ def similarity(from_N2, to_N2):
     return np.concatenate([turn, (to_mean - turn @ from_mean)[:, None]], axis=1)
 
 
-def align(image_HWC, points_52, image_size):
-    """uint8 [H, W, C] and its landmarks -> uint8 [height, width, C]; outside the image is black."""
+def align(
+    image_HWC: np.ndarray,
+    points_52: np.ndarray,
+    image_size: Tuple[int, int],
+    largest_misfit: Optional[float] = LARGEST_MISFIT,
+) -> np.ndarray:
+    """uint8 [H, W, C] and its landmarks -> uint8 [height, width, C]; outside the image is black.
+
+    largest_misfit: of the distance between the eyes; None accepts any landmarks, as IJB's protocol
+    requires (its profile faces miss the frontal template by more)."""
     import cv2
 
     points_52, wanted_52 = np.asarray(points_52, np.float64), template(image_size)
     matrix = similarity(points_52, wanted_52)
-    misses = np.abs(points_52 @ matrix[:, :2].T + matrix[:, 2] - wanted_52).max()
-    if misses > LARGEST_MISFIT * (wanted_52[1, 0] - wanted_52[0, 0]):
+    misfit = np.abs(points_52 @ matrix[:, :2].T + matrix[:, 2] - wanted_52).max()
+    eyes = wanted_52[1, 0] - wanted_52[0, 0]
+    if largest_misfit is not None and misfit > largest_misfit * eyes:
         raise ValueError(
-            f"has landmarks that are no face: after alignment one is {misses:.0f} pixels off; give "
+            f"has landmarks that are no face: after alignment one is {misfit:.0f} pixels off; give "
             "left eye, right eye, nose, left and right mouth corner as the viewer sees them"
         )
     height, width = image_size

@@ -7,8 +7,8 @@ to its last use. N images, R rows chosen, B rows of a block, D embedding, K rows
 
 from typing import Any, Callable, List, Optional, Tuple
 
-from runtime.npu import kernels
-from runtime.tf1 import for_npu, tf
+from runtime.device import current
+from runtime.tf1 import tf
 
 BLOCK_ROWS = 4096  # x 512 x 4 bytes = 8 MiB; from 2048 to 8192 the step takes the same time
 NORM_FLOOR = 1e-12  # of a squared length: a centre or an embedding of zeros has cosine 0
@@ -32,8 +32,9 @@ def centre_cosines(
     in [0, K), none twice, or None for all -> cosines float32 [N, R].
     The gradient with respect to `centres` is a RowGradient, so an IndexedSlices of unique rows.
     Compute it and that of the embeddings in one tf.gradients call: two do everything twice."""
-    if for_npu():
-        return kernels.cosines(units_ND, centres, rows_R, NORM_FLOOR)
+    dense_NR = current().cosines(units_ND, centres, rows_R, NORM_FLOOR)
+    if dense_NR is not None:
+        return dense_NR
     if rows_R is None:
         rows_R = tf.range(centres.shape.as_list()[0])
     readers: List[tf.Tensor] = []

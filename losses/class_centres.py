@@ -16,11 +16,10 @@ from losses.face_losses import (
     magface_regulariser,
     put_true,
     take_true,
-    true_at,
     true_scores,
 )
-from runtime.npu import kernels
-from runtime.tf1 import for_npu, tf
+from runtime.device import current
+from runtime.tf1 import tf
 from runtime.variables import weight
 
 NORM_SHARE = 0.01  # AdaFace's t_alpha: the share of a batch in the moving mean and deviation
@@ -155,9 +154,7 @@ def cross_entropy(
 
         def gradient(slope_N, _):
             share_NR = raised_NR * (slope_N / total_N)[:, None]
-            if for_npu():
-                return kernels.put(share_NR, labels_N, -slope_N * here_N, add=True)
-            return tf.tensor_scatter_nd_sub(share_NR, true_at(labels_N), slope_N * here_N)
+            return current().subtract(share_NR, labels_N, slope_N * here_N)
 
         return (tf.log(total_N) + (highest_N - true_N), true_N), gradient
 
@@ -234,25 +231,23 @@ def _check_options(sub_centers: int, interclass_filtering_threshold: Optional[fl
 
 
 def _in_range(labels_N: tf.Tensor, identities: int) -> tf.Tensor:
-    """labels_N, after a check that lists those outside. On an NPU, which has no
-    such check, the input pipeline checks each record."""
-    if for_npu():
-        return labels_N
-    right = tf.reduce_all(tf.logical_and(labels_N >= -1, labels_N < identities))
+    """labels_N, after a check that lists those outside, where the device has one."""
     message = f"a label is outside [0, {identities}); rebuild the records, or pass --num_output:"
-    with tf.control_dependencies([tf.Assert(right, [message, labels_N], summarize=1000)]):
-        return tf.identity(labels_N)
+    return current().check(
+        labels_N,
+        lambda: tf.reduce_all(tf.logical_and(labels_N >= -1, labels_N < identities)),
+        lambda: [message, labels_N],
+    )
 
 
 def _finite(embeddings_ND: tf.Tensor) -> tf.Tensor:
-    """embeddings_ND, after a check that shows each row's sum; none on an NPU, which saturates."""
-    if for_npu():
-        return embeddings_ND
-    finite = tf.reduce_all(tf.is_finite(embeddings_ND))
+    """embeddings_ND, after a check that shows each row's sum, where the device has one."""
     message = "an embedding is not finite; lower --lr, or look at the batch for broken images:"
-    sum_N = tf.reduce_sum(embeddings_ND, axis=1)
-    with tf.control_dependencies([tf.Assert(finite, [message, sum_N], summarize=1000)]):
-        return tf.identity(embeddings_ND)
+    return current().check(
+        embeddings_ND,
+        lambda: tf.reduce_all(tf.is_finite(embeddings_ND)),
+        lambda: [message, tf.reduce_sum(embeddings_ND, axis=1)],
+    )
 
 
 def _rows_of(drawn_R: tf.Tensor, sub_centers: int) -> tf.Tensor:

@@ -16,8 +16,8 @@ import difflib
 import math
 from typing import Any, Callable, Dict, NamedTuple, Optional, Sequence, Tuple, Union
 
-from runtime.npu import kernels
-from runtime.tf1 import for_npu, tf
+from runtime.device import current
+from runtime.tf1 import tf
 
 SCALE = 64.0  # of every loss here, as arXiv:1801.07698
 SINE_FLOOR = 1e-4  # the smallest sine above 0 of a float32 cosine is 3.5e-4
@@ -183,32 +183,12 @@ def take_true(score_NK: tf.Tensor, labels_N: tf.Tensor) -> Tuple[tf.Tensor, tf.T
     """-> (score_NK, each row's score of its true identity: float32 [N]; of identity 0 where the
     label is -1). Whatever needs both takes both from here: their gradients then become one matrix,
     where a plain gather's would be a second one of zeros."""
-    if for_npu():
-        return score_NK, kernels.take(score_NK, labels_N)
-    at_N2 = true_at(labels_N)
-
-    @tf.custom_gradient
-    def taken(score_NK):
-        def gradient(slope_NK, slope_N):
-            return tf.tensor_scatter_nd_add(slope_NK, at_N2, slope_N)
-
-        return (tf.identity(score_NK), tf.gather_nd(score_NK, at_N2)), gradient
-
-    return taken(score_NK)
+    return current().take_and_keep(score_NK, labels_N)
 
 
 def true_scores(score_NK: tf.Tensor, labels_N: tf.Tensor) -> tf.Tensor:
     """Each row's score of its true identity, float32 [N], of identity 0 where the label is -1."""
-    if for_npu():
-        return kernels.take(score_NK, labels_N)
-    return tf.gather_nd(score_NK, true_at(labels_N))
-
-
-def true_at(labels_N: tf.Tensor) -> tf.Tensor:
-    """int64 [N, 2]: (row, label) of each row's true identity, label 0 in the place of -1."""
-    labels_N = tf.cast(labels_N, tf.int64)
-    rows_N = tf.range(tf.size(labels_N, out_type=tf.int64))
-    return tf.stack([rows_N, tf.maximum(labels_N, 0)], axis=1)
+    return current().take(score_NK, labels_N)
 
 
 def _turned(cosine_N, factor, angle, past_pi):
@@ -252,9 +232,7 @@ def _passing(cosine_N, target_N, margin_gradient):
 
 def put_true(score_NK: tf.Tensor, labels_N: tf.Tensor, true_N: tf.Tensor) -> tf.Tensor:
     """score_NK with true_N at each row's true identity, at identity 0 where the label is -1."""
-    if for_npu():
-        return kernels.put(score_NK, labels_N, true_N)
-    return tf.tensor_scatter_nd_update(score_NK, true_at(labels_N), true_N)
+    return current().put(score_NK, labels_N, true_N)
 
 
 class Margin(NamedTuple):

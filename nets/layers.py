@@ -10,8 +10,8 @@ from typing import Any, Callable, List, NamedTuple, Optional, Tuple
 import numpy as np
 
 from nets.lineages import Lineage, NetSpec
-from runtime.npu import adapter
-from runtime.tf1 import TF2, for_npu, tf
+from runtime.device import current
+from runtime.tf1 import TF2, tf
 from runtime.variables import weight
 
 BN_MOMENTUM = 0.9  # of the moving averages, in every lineage
@@ -109,7 +109,7 @@ def convolve(
         x_NHWC, stride = subsample(x_NHWC, stride), 1
     strides = [1, stride, stride, 1]
     if groups == 1 and stride == 1 and 2 * pad == size - 1:
-        if training and not (TF2 or for_npu()):
+        if training and current().same_conv_is_slow():
             return _same(x_NHWC, kernel)
         return tf.nn.conv2d(x_NHWC, kernel, strides, padding="SAME")
     if pad:  # "SAME" at stride 2 pads one side only, and explicit padding has slow CPU gradients
@@ -385,12 +385,7 @@ def dropout(x: tf.Tensor, context: LayerContext) -> tf.Tensor:
     rate = context.lineage.dropout if rate is None else rate
     if not context.training or not rate:
         return x
-    if for_npu():
-        return adapter.dropout(x, rate)
-    if seed is None:
-        return tf.nn.dropout(x, rate=rate)
-    kept = tf.random.stateless_uniform(tf.shape(x), seed) >= rate
-    return tf.where(kept, x / (1.0 - rate), tf.zeros_like(x))
+    return current().dropout(x, rate, seed)
 
 
 def flatten(x_NHWC: tf.Tensor) -> tf.Tensor:

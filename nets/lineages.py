@@ -1,12 +1,12 @@
 """Whose network exactly: one row per published net, and the spec that names one net of a row.
 
 Every difference between the published forms is a field here; the builders read fields, never
-names. Where a number comes from is said in docs/lineages.md, which is generated from this table.
+names. docs/lineages.md, generated from this table, names the source of each number.
 """
 
 import dataclasses
 import difflib
-from typing import Any, Mapping, Optional, Tuple
+from typing import Any, Dict, Mapping, Optional, Tuple
 
 UNITS = {
     18: (2, 2, 2, 2),
@@ -21,10 +21,10 @@ _BASIC = ("conv", "dense", "gamma", "alphas")
 
 @dataclasses.dataclass(frozen=True)
 class Lineage:
-    """A row of the table. `decays` holds the kinds of weight that its own trainer pulls to zero."""
+    """A row of the table. `decays` holds the kinds of weight that its own trainer decays."""
 
     name: str
-    whose: str  # the project, in words
+    source: str  # the project and its network
     family: str = "ir"  # the builder: ir, mobilefacenet, vgg, resnet_v1
     units: Mapping[int, Tuple[int, ...]] = dataclasses.field(default_factory=lambda: UNITS)
     aliases: Mapping[int, int] = dataclasses.field(default_factory=dict)  # other names of a depth
@@ -56,13 +56,13 @@ class Lineage:
     pixels: str = "RGB"
     mean: Tuple[float, ...] = (127.5,)
     divisor: float = 127.5
-    names: str = ""  # whose tensor names convert_weights.py reads and writes; "" for the original's
+    names: str = ""  # the tensor names in the source's files (weights/name_maps.py); "": ours
     checked: str = ""  # against what the row was compared
 
 
 _INSIGHTFACE_TF = Lineage(
     name="insightface_tf",
-    whose="InsightFace_TF: L_Resnet_E_IR_fix_issue9, _MGPU",
+    source="InsightFace_TF: L_Resnet_E_IR_fix_issue9, _MGPU",
     first_shortcut="pool",
     eps=2e-5,
     unbiased=False,
@@ -80,7 +80,7 @@ _INSIGHTFACE_TF = Lineage(
 _INSIGHTFACE_TF_WIDE = dataclasses.replace(
     _INSIGHTFACE_TF,
     name="insightface_tf_wide",
-    whose="InsightFace_TF: L_Resnet_E_IR",
+    source="InsightFace_TF: L_Resnet_E_IR",
     units=_PUBLISHED,
     aliases={101: 100},
     scopes={100: 101},
@@ -90,7 +90,7 @@ _INSIGHTFACE_TF_WIDE = dataclasses.replace(
 _INSIGHTFACE_TF_GN = dataclasses.replace(
     _INSIGHTFACE_TF_WIDE,
     name="insightface_tf_gn",
-    whose="InsightFace_TF: L_Resnet_E_IR_GBN",
+    source="InsightFace_TF: L_Resnet_E_IR_GBN",
     norm="group",
     eps=1e-5,
     last_gamma="absent",
@@ -100,7 +100,7 @@ _INSIGHTFACE_TF_GN = dataclasses.replace(
 _INSIGHTFACE_TF_RENORM = dataclasses.replace(
     _INSIGHTFACE_TF_WIDE,
     name="insightface_tf_renorm",
-    whose="InsightFace_TF: L_Resnet_E_IR_RBN",
+    source="InsightFace_TF: L_Resnet_E_IR_RBN",
     norm="renorm",
     eps=1e-3,
     blocks=("ir",),
@@ -111,7 +111,7 @@ _INSIGHTFACE_TF_RENORM = dataclasses.replace(
 
 _ARCFACE_TORCH = Lineage(
     name="arcface_torch",
-    whose="insightface: arcface_torch, iresnet",
+    source="insightface: arcface_torch, iresnet",
     units={**UNITS, 200: (6, 26, 60, 6)},
     blocks=("ir",),
     conv_init="normal",
@@ -123,7 +123,7 @@ _ARCFACE_TORCH = Lineage(
 
 _INSIGHTFACE_MXNET = Lineage(
     name="insightface_mxnet",
-    whose="insightface: arcface_mxnet, fresnet, unit v3, output E",
+    source="insightface: arcface_mxnet, fresnet, unit v3, output E",
     units={**UNITS, 101: (3, 4, 23, 3), 200: (3, 24, 36, 3)},
     eps=2e-5,
     se_activation="prelu",
@@ -138,7 +138,7 @@ _INSIGHTFACE_MXNET = Lineage(
 
 _INSIGHTFACE_PYTORCH = Lineage(
     name="insightface_pytorch",
-    whose="InsightFace_Pytorch: Backbone ir, ir_se",
+    source="InsightFace_Pytorch: Backbone ir, ir_se",
     units=_PUBLISHED,
     first_shortcut="pool",
     norm_after_conv1=False,
@@ -156,7 +156,7 @@ _INSIGHTFACE_PYTORCH = Lineage(
 
 _CVLFACE = Lineage(
     name="cvlface",
-    whose="CVLface: iresnet IR, IR_SE",
+    source="CVLface: iresnet IR, IR_SE",
     units={**UNITS, 200: (3, 24, 36, 3)},
     aliases={101: 100},
     bottlenecks=(152, 200),
@@ -173,7 +173,7 @@ _CVLFACE = Lineage(
 
 _ARCFACE_TORCH_MBF = Lineage(
     name="arcface_torch_mbf",
-    whose="insightface: arcface_torch, mbf",
+    source="insightface: arcface_torch, mbf",
     family="mobilefacenet",
     units={0: (1, 4, 6, 2)},
     blocks=("ir",),
@@ -189,7 +189,7 @@ _ARCFACE_TORCH_MBF = Lineage(
 _ARCFACE_TORCH_MBF_LARGE = dataclasses.replace(
     _ARCFACE_TORCH_MBF,
     name="arcface_torch_mbf_large",
-    whose="insightface: arcface_torch, mbf_large",
+    source="insightface: arcface_torch, mbf_large",
     units={0: (2, 8, 12, 4)},
     widths=(256, 256, 512, 512),
 )
@@ -197,7 +197,7 @@ _ARCFACE_TORCH_MBF_LARGE = dataclasses.replace(
 _INSIGHTFACE_PYTORCH_MBF = dataclasses.replace(
     _ARCFACE_TORCH_MBF,
     name="insightface_pytorch_mbf",
-    whose="InsightFace_Pytorch: MobileFaceNet",
+    source="InsightFace_Pytorch: MobileFaceNet",
     widths=(64, 64, 128, 128),
     conv_init="torch",
     dense_init="torch",
@@ -209,7 +209,7 @@ _INSIGHTFACE_PYTORCH_MBF = dataclasses.replace(
 
 _VGG = Lineage(
     name="insightface_tf_vgg",
-    whose="InsightFace_TF: vgg16, vgg19",
+    source="InsightFace_TF: vgg16, vgg19",
     family="vgg",
     units={16: (2, 2, 3, 3, 3), 19: (2, 2, 4, 4, 4)},
     blocks=("ir",),
@@ -225,7 +225,7 @@ _VGG = Lineage(
 
 _RESNET_V1 = Lineage(
     name="insightface_tf_resnet",
-    whose="InsightFace_TF: resnet, resnet_se",
+    source="InsightFace_TF: resnet, resnet_se",
     family="resnet_v1",
     units={50: (3, 4, 6, 3), 101: (3, 4, 23, 3), 152: (3, 8, 36, 3)},
     expansion=4,
@@ -270,7 +270,7 @@ class NetSpec:
     embedding_size: int = 512
     image_size: Tuple[int, int] = (112, 112)  # height, width
 
-    def __post_init__(self):
+    def __post_init__(self) -> None:
         row = _row(self.lineage)
         depth = row.aliases.get(self.net_depth, self.net_depth)
         if len(row.units) == 1:  # a net of one form has no depth to choose
@@ -298,23 +298,26 @@ class NetSpec:
             )
 
     @property
-    def row(self):
+    def row(self) -> Lineage:
+        """The lineage itself: a row of LINEAGES."""
         return LINEAGES[self.lineage]
 
     @property
-    def scope_depth(self):
+    def scope_depth(self) -> int:
         """The depth as the lineage writes it in variable names."""
         return self.row.scopes.get(self.net_depth, self.net_depth)
 
-    def channels(self, count):
+    def channels(self, count: int) -> int:
         """A published channel count, scaled by width to a multiple of 8."""
         return count if self.width == 1.0 else max(8, int(round(count * self.width / 8)) * 8)
 
-    def to_json(self):
+    def to_json(self) -> Dict[str, Any]:
+        """What the record of a checkpoint holds of the net."""
         return dict(dataclasses.asdict(self), image_size=list(self.image_size))
 
     @classmethod
-    def from_json(cls, record):
+    def from_json(cls, record: Mapping[str, Any]) -> "NetSpec":
+        """The net of a record; a ValueError where a field is unknown or of another type."""
         known = {field.name for field in dataclasses.fields(cls)}
         extra = sorted(set(record) - known)
         if extra:
@@ -349,7 +352,7 @@ _JSON_TYPES = {
 }
 
 
-def _row(name, rows: Optional[Mapping] = None):
+def _row(name: str, rows: Optional[Mapping[str, Lineage]] = None) -> Lineage:
     rows = LINEAGES if rows is None else rows
     if name not in rows:
         near = difflib.get_close_matches(str(name), list(rows), 1, cutoff=0.4)

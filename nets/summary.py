@@ -84,12 +84,12 @@ def lineage_table() -> List[str]:
     lines = [f"| {' | '.join(titles)} |", "|" + "---|" * len(titles)]
     ir = [row for row in LINEAGES.values() if row.family == "ir"]
     lines += [f"| {' | '.join(show(row) for _, show in COLUMNS)} |" for row in ir]
-    lines += ["", "| row | whose | depths | blocks | decays | files | compared with |"]
+    lines += ["", "| row | source | depths | blocks | decays | files | compared with |"]
     lines += ["|---|---|---|---|---|---|---|"]
     for row in LINEAGES.values():
         depths = "one form" if list(row.units) == [0] else ", ".join(map(str, sorted(row.units)))
         blocks = "-" if row.family in ("vgg", "mobilefacenet") else ", ".join(row.blocks)
-        cells = (f"`{row.name}`", row.whose, depths, blocks, ", ".join(row.decays))
+        cells = (f"`{row.name}`", row.source, depths, blocks, ", ".join(row.decays))
         lines.append(f"| {' | '.join(cells + (row.names or 'its checkpoints', row.checked))} |")
     return lines
 

@@ -13,7 +13,18 @@ import os
 import shutil
 import sys
 import typing
-from typing import Any, Dict, List, Mapping, NamedTuple, Optional, Sequence, Set, Tuple, Type
+from typing import (
+    Any,
+    Dict,
+    List,
+    Mapping,
+    NamedTuple,
+    Optional,
+    Sequence,
+    Set,
+    Tuple,
+    Type,
+)
 
 from runtime.cli import complain
 
@@ -173,12 +184,17 @@ def parse_flags(
     """argv (default: the process's own) -> an instance of config_class.
 
     The command line wins over --config's YAML, which wins over the defaults; an unknown name, a
-    wrong type or a value out of range is a ValueError that names it."""
+    wrong type or a value out of range is a ValueError that names it. A class attribute
+    HELP_PAGES = {"npu_help": function} makes --npu_help print function() and exit."""
     flags = flags_of(config_class)
     words = list(sys.argv[1:] if argv is None else argv)
     if "--help_all" in words or "--help" in words or "-h" in words:
         print(_help_page(flags, description, everything="--help_all" in words), end="")
         raise SystemExit(0)
+    for name, page in _help_pages(config_class).items():
+        if f"--{name}" in words:
+            print(page())
+            raise SystemExit(0)
     known, unknown = _parser(flags).parse_known_args(_spell_switches(words, flags))
     given = {name: value for name, value in vars(known).items() if value is not _ABSENT}
     given.update(_positional(unknown, given, flags))
@@ -354,6 +370,15 @@ def _help_page(flags, description, everything):
             text += "; the flag's name may be omitted"
         groups[title].add_argument(f"--{item.name}", help=text.replace("%", "%%"), metavar=metavar)
     return parser.format_help()
+
+
+def _help_pages(config_class):
+    """{flag: function} of the further help pages of a config class and of those nested in it."""
+    pages = dict(getattr(config_class, "HELP_PAGES", {}))
+    for field in dataclasses.fields(config_class):
+        if field.metadata.get("nested"):
+            pages.update(_help_pages(field.metadata["nested"]))
+    return pages
 
 
 def _is_late(item):

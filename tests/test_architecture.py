@@ -36,6 +36,14 @@ WITHOUT_TENSORFLOW = (
     "data.image_folder",
     "data/formats",
     "faces",
+    "inference.embedder",
+    "inference.embedding_run",
+    "inference.tensor_files",
+    "inference.benchmark",
+    "evaluation.verification_set",
+    "serving",
+    "demo",
+    "facebank",
 )
 
 

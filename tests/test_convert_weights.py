@@ -221,3 +221,9 @@ def test_the_script_ends_with_2(tmp_path):
         stderr=subprocess.PIPE,
     )
     assert run.returncode == 2 and b"error: --source none.npz is not a file" in run.stderr
+
+
+def test_onnx_is_referred_to_the_exporter(tmp_path):
+    words = ["--ckpt_file", str(tmp_path / "a.ckpt"), "--to", "arcface_torch", "model.onnx"]
+    with pytest.raises(ValueError, match="export_model.py writes models for other runtimes"):
+        convert_weights.main(words)

@@ -7,6 +7,7 @@ import sys
 import pytest
 
 import eval_ckpt_file
+from evaluation.thresholds import read_thresholds
 from tests.evaluation import tiny_sets
 
 FIELDS = {
@@ -36,7 +37,8 @@ def evaluate(sets, *flags):
 def test_table_json_csv_plots_and_pairs_of_every_checkpoint_and_set(sets, tmp_path, capsys):
     out = tmp_path / "new" / "directory"
     flags = ["--json", str(out / "e.json"), "--csv", str(out / "e.csv"), "--plot", str(out)]
-    evaluate(sets, "--ckpt_path", tiny_sets.checkpoints(), "--pairs_report", str(out / "p"), *flags)
+    flags += ["--pairs_report", str(out / "p"), "--thresholds", str(out / "t")]
+    evaluate(sets, "--ckpt_path", tiny_sets.checkpoints(), *flags)
     rows = json.load(open(str(out / "e.json")))
     keys = [(row["step"], row["set"]) for row in rows]
     assert keys == [(3, "cfp_fp"), (3, "lfw"), (40, "cfp_fp"), (40, "lfw")]
@@ -46,6 +48,16 @@ def test_table_json_csv_plots_and_pairs_of_every_checkpoint_and_set(sets, tmp_pa
     assert [float(line["accuracy"]) for line in lines] == [row["accuracy"] for row in rows]
     assert os.path.getsize(str(out / "lfw_roc.png")) > 1000
     assert os.path.exists(str(out / "p" / "InsightFace_iter_40.ckpt" / "lfw_pairs.csv"))
+    found = read_thresholds(str(out / "t" / "InsightFace_iter_40.ckpt" / "thresholds.json"))
+    assert list(found) == ["cfp_fp", "lfw"]
+
+
+def test_calibration_is_printed_with_its_prior(sets, capsys):
+    tiny_sets.write_set(sets / "lfw.bin", pairs=60)
+    prefix = tiny_sets.prefix()
+    evaluate(sets, "--ckpt_file", prefix, "--eval_datasets", "lfw", "--prior", "0.01")
+    lines = [line for line in capsys.readouterr().out.splitlines() if "Cllr" in line]
+    assert len(lines) == 2 and all("at prior 0.01" in line for line in lines)
 
 
 def test_one_checkpoint_of_the_original_flags(sets, capsys):

@@ -23,6 +23,7 @@ from tests.npu_double.fixtures import HERE, cards, npu, tiny_net  # noqa: F401
 from tests.test_end_to_end import ROOT, flags, last_checkpoint, numbers_of, values_of
 from training import ascend
 from training.config import MultiDeviceConfig
+from training.graph.settings import step_settings
 from training.graph.step import build_step
 from training.plan import make_plan
 
@@ -228,7 +229,8 @@ def steps_of(told, plan, ranks, proto, count=2):
             [tf.constant(np.split(part, ranks.size)[rank]) for part in whole]
             for rank in ranks.local
         ]
-        step = build_step(told, plan, shares, {}, ranks)
+        settings = step_settings(told, plan.identities, plan.rates, plan.frozen_steps)
+        step = build_step(settings, shares, ranks)
         with tf.Session(config=proto) as session:
             session.run([tf.global_variables_initializer(), tf.local_variables_initializer()])
             if ranks.host:  # what another rank than the first holds does not count

@@ -1,7 +1,9 @@
 """scripts/: each is read by bash, composes a command that the Python script takes, and two run."""
 
 import glob
+import json
 import os
+import re
 import shlex
 import subprocess
 import sys
@@ -9,8 +11,12 @@ import sys
 import pytest
 import yaml
 
+from data.eval_data_reader import write_pairs
 from eval_ckpt_file import EvalConfig
+from export.config import ExportConfig
 from runtime.flags import parse_flags
+from tests.inference import tiny_models
+from tests.inference.test_sources import PNG
 from tests.test_end_to_end import ROOT
 from training.config import MultiDeviceConfig, TrainConfig
 
@@ -198,3 +204,30 @@ def test_a_run_that_fails_ends_with_its_words_and_code(small, tmp_path):
     code, said, error = bash(tmp_path, "npu/train_full_1p.sh", *words)
     assert (code, said) == (2, "") and "error: --loss none_such is not known" in error
     assert "[Error] ended with exit code 2; see" in error
+
+
+def test_the_guide_runs_from_a_model_to_an_accuracy(tmp_path):
+    pytest.importorskip("onnx", reason="writes the model")
+    pytest.importorskip("onnxruntime", reason="stands for the card")
+    model = tiny_models.write_onnx(tmp_path / "a.onnx")
+    encoded = [PNG[i % len(PNG)] for pair in range(12) for i in (pair, pair + pair % 2)]
+    write_pairs(str(tmp_path / "lfw.bin"), encoded, [pair % 2 == 0 for pair in range(12)])
+    words = [model, str(tmp_path / "lfw.bin"), str(tmp_path / "out"), "--batch_size=5"]
+    code, printed, error = bash(tmp_path, "npu/om_guide.sh", *words, SECONDS_PER_BATCH="0.01")
+    assert code == 0, error
+    assert re.search(r"\n\*{50}\naccuracy: [\d.]+\nbest_thresholds: [\d.]+\n\*{50}\n$", printed)
+    assert len(json.load(open(str(tmp_path / "out" / "benchmark.json")))) == 6
+
+
+def test_the_guide_exports_a_checkpoint_first(tmp_path):
+    words = ["run/a.ckpt", "lfw.bin", str(tmp_path / "out")]
+    code, printed, error = bash(tmp_path, "npu/om_guide.sh", *words, DRY_RUN="1")
+    assert code == 0, error
+    export = next(line for line in printed.splitlines() if "export_model.py" in line)
+    flags = parse_flags(ExportConfig, shlex.split(export.split("export_model.py", 1)[1]))
+    assert (flags.input_form, flags.file_format) == ("scaled", "onnx")
+
+
+def test_the_guide_refuses_an_unknown_word(tmp_path):
+    code, _, error = bash(tmp_path, "npu/om_guide.sh", "a.onnx", "lfw.bin", "out", "--batch=1")
+    assert code == 2 and "--batch=1 is not known" in error

@@ -28,7 +28,7 @@ from data.convert.atomic_directory import is_done, work_directory  # noqa: E402
 from data.convert.outliers import centre_cosines, near_dominant, write_kept  # noqa: E402
 from data.formats.manifest import Manifest, read_manifest  # noqa: E402
 from data.formats.tfrecord import read_shard  # noqa: E402
-from inference.embedder import Embedder  # noqa: E402
+from inference.backends.checkpoint import CheckpointEmbedder  # noqa: E402
 from runtime.cli import run  # noqa: E402
 from runtime.flags import flag, parse_flags  # noqa: E402
 from runtime.session import DEVICES  # noqa: E402
@@ -110,7 +110,7 @@ def look(
     the embeddings only a batch is held: of ten million images they would be 20 GB."""
     labels, cosines = [], []
     paths = [os.path.join(config.tfrecords_file_path, name) for name, _ in manifest.shards]
-    with Embedder(prefix, config.device, config.batch_size) as embedder, tqdm(
+    with CheckpointEmbedder(prefix, config.device, config.batch_size) as embedder, tqdm(
         total=manifest.images, unit="img", disable=None
     ) as bar:
         for label_B, encoded in _batches(paths, config.batch_size):

@@ -27,10 +27,13 @@ from runtime.npu import adapter, compiled_ops
 from runtime.tf1 import tf
 from training import ascend
 from training.config import MultiDeviceConfig
+from training.graph.schedule import RateSettings
+from training.graph.settings import step_settings
 from training.graph.step import build_step
-from training.plan import Plan
 
 FAULTS = 1  # the exit code
+# With everything that a graph may have: warmup, several changes, a frozen backbone.
+RATES = RateSettings("piecewise", 0.1, 100, 5, [10, 20, 30], (1.0, 0.5, 0.3, 0.1))
 
 
 @dataclasses.dataclass(frozen=True)
@@ -92,8 +95,8 @@ def lint(config, cards=1, **said):
     told = ascend.adapted(build(MultiDeviceConfig, said), ranks)
     with _environment(ranks), tf.Graph().as_default():
         tf1.build_for("npu")
-        plan = _plan(told, config.identities)
-        step = build_step(told, plan, [_batch(told, plan, ranks)], {}, ranks)
+        settings = step_settings(told, config.identities, RATES, frozen_steps=3)
+        step = build_step(settings, [_batch(told, config.identities, ranks)], ranks)
         sets = {
             "training": [step.train] + list(step.scalars.values()),
             "evaluation": [step.plain_BD, step.mirrored_BD],
@@ -113,24 +116,16 @@ def _looked_at(sets):
     return kinds, faults
 
 
-def _plan(config, identities):
-    """A plan of a run without data: what the graph reads of it."""
-    whole = dict.fromkeys(Plan._fields, 1)
-    whole.update(spec=config.net_spec(), manifest=None, identities=identities, sets={})
-    whole.update(total_steps=100, warmup_steps=5, frozen_steps=3, peak_rate=0.1)
-    return Plan(**dict(whole, rate_changes=[10, 20, 30], rate_factors=(1.0, 0.5, 0.3, 0.1)))
-
-
-def _batch(config, plan, ranks):
+def _batch(config, identities, ranks):
     """What the input pipeline hands to a card, from an initializable iterator."""
     images = config.batch_size // ranks.size
     parts = [tf.zeros((images,) + tuple(config.image_size) + (3,), tf.uint8)]
     parts += [tf.zeros([images], tf.int64)]
     groups = drawn_groups(
-        plan.identities, config.sample_rate, config.batch_size, ranks.size, ranks.host, ranks.size
+        identities, config.sample_rate, config.batch_size, ranks.size, ranks.host, ranks.size
     )
     drawn = sum(group.draws for group in groups)
-    if drawn < slice_of(plan.identities, ranks.host, ranks.size)[1]:
+    if drawn < slice_of(identities, ranks.host, ranks.size)[1]:
         parts += [tf.zeros([drawn], tf.int32), tf.zeros([config.batch_size], tf.int32)]
     dataset = tf.data.Dataset.from_tensors(tuple(parts)).repeat()
     return tf.data.make_initializable_iterator(dataset).get_next()

@@ -1,35 +1,37 @@
-"""Who takes part in a run, and whether all of them were told the same."""
+"""The ranks of a run, and whether all hosts have the same config and data."""
 
 import dataclasses
+from typing import Any, List, Mapping, Tuple
 
 from runtime import tf1
 from runtime.distributed.hosts import check_port_is_free, find_hosts
 from runtime.distributed.ranks import Ranks
 from runtime.npu import card
 from runtime.tf1 import tf
-from training.plan import data_identity
+from training.config import MultiDeviceConfig, TrainConfig
+from training.graph.step import StepOps
 
-# What each host may be told on its own.
-OWN = {"config", "task_index", "eval_db_path", "tfrecords_file_path", "log_device_mapping"}
+# Flags that may differ between hosts.
+PER_HOST = {"config", "task_index", "eval_db_path", "tfrecords_file_path", "log_device_mapping"}
 
 
-def find_ranks(config, environ):
-    """The ranks of a run, of which this process drives its host's."""
+def find_ranks(config: MultiDeviceConfig, environ: Mapping[str, str]) -> Ranks:
+    """The ranks of a run, of which this process drives those of its host."""
     if config.device == "npu":
         return card.ranks(environ)
     hosts = find_hosts(config.worker_hosts, config.task_index, environ)
     check_port_is_free(hosts)
     if config.wire != "fp32" and not tf1.TF2:
         raise ValueError(
-            f"--wire {config.wire} needs TensorFlow 2, whose collectives add in it; pass "
+            f"--wire {config.wire} needs the collectives of TensorFlow 2; pass "
             "--wire fp32 on TensorFlow 1.15."
         )
     count = _devices(config)
     return Ranks(count, hosts.addresses, hosts.index, config.device.upper())
 
 
-def _devices(config):
-    """How many devices of this host take part."""
+def _devices(config: MultiDeviceConfig) -> int:
+    """The number of devices of this host that take part."""
     if config.device != "gpu":
         return config.num_devices or 1
     found = len(tf.config.experimental.list_physical_devices("GPU"))
@@ -41,21 +43,31 @@ def _devices(config):
     return config.num_devices or found
 
 
-def check_config_matches_across_hosts(session, config, plan, step, ranks, first):
-    """Ends a run whose processes were not told the same, naming the first thing that differs."""
+def check_config_matches_across_hosts(
+    session: tf.Session,
+    config: TrainConfig,
+    dataset: Mapping[str, Any],
+    ops: StepOps,
+    ranks: Ranks,
+    first_step: int,
+) -> None:
+    """Refuses a run whose processes have different flags or data, naming the first difference.
+    dataset: plan.data_identity of the training data."""
     if ranks.host_count == 1:
         return
-    told = sorted(dataclasses.asdict(config).items())
-    facts = [(f"--{name}", value) for name, value in told if name not in OWN]
-    facts += [(f"the data's {name}", value) for name, value in data_identity(plan.manifest).items()]
-    facts += [("TensorFlow", tf1.VERSION), ("the step to go on from", first)]
+    flags = sorted(dataclasses.asdict(config).items())
+    facts: List[Tuple[str, Any]] = [
+        (f"--{name}", value) for name, value in flags if name not in PER_HOST
+    ]
+    facts += [(f"the data's {name}", value) for name, value in dataset.items()]
+    facts += [("TensorFlow", tf1.VERSION), ("the step to resume from", first_step)]
     facts += [("the number of devices", ranks.per_host), ("the hosts", ranks.hosts)]
-    facts += [(f"call {call[0]} between ranks ({call[1]})", call) for call in step.calls]
-    found = step.comparison.differing(session, facts)
+    facts += [(f"call {call[0]} between ranks ({call[1]})", call) for call in ops.calls]
+    found = ops.comparison.differing(session, facts)
     if found:
         name, other = found
-        mine = dict(facts).get(name)
+        own = dict(facts).get(name)
         raise ValueError(
-            f"{name} is not the same on all hosts: {mine} here, on {ranks.name(ranks.local[0])}, "
-            f"another value on {ranks.name(other)}; start all hosts with the same flags and data."
+            f"{name} differs between hosts: {own} here, on {ranks.name(ranks.local[0])}, another "
+            f"value on {ranks.name(other)}; start all hosts with the same flags and data."
         )

@@ -6,7 +6,7 @@ is handed out is decoded. The stream is epoch 0, epoch 1, ... without a seam.
 
 import os
 import re
-from typing import Optional, Sequence, Union
+from typing import Any, Optional, Sequence, Union
 
 from data.convert.worker_pool import allowed_cores
 from data.formats.image_headers import decoded
@@ -17,8 +17,6 @@ from data.pipeline.decoding import FAULT, Decoder
 from data.pipeline.record_order import RecordStream, shard_and_number
 from runtime.session import session_config
 from runtime.tf1 import tf
-
-_STREAMS = []  # of this process: what damage() needs to find a record that a graph stumbled over
 
 READ_AHEAD = 2048  # records that are ready while the next shards fill the shuffle buffer
 BATCHES_AT_ONCE = 8  # decoded at most: one's images are decoded in parallel as well
@@ -47,7 +45,7 @@ def training_batches(
     this process may use.
     augment: a recipe's name or an Augmentation. A last batch that `epochs` leaves incomplete is
     not handed out.
-    on_error "stop": a damaged record is an InvalidArgumentError that damage() puts into words.
+    on_error "stop": a damaged record is an InvalidArgumentError; see TrainingBatches.explain().
     "skip": another image of its batch takes its place, and each element gets a third part, a string
     that names the damaged records of the batch, one a line, empty as a rule.
     """
@@ -77,19 +75,7 @@ def training_batches(
     batches = batches.enumerate().map(finish, num_parallel_calls=batches_at_once(threads))
     batches = batches.with_options(_options(threads))
     if on_error == "stop":
-        _STREAMS.append(
-            dict(
-                path=path,
-                seed=seed,
-                images=batch_size,
-                buffer_size=buffer_size,
-                image_size=image_size,
-                host=host,
-                hosts=hosts,
-                graph_seed=tf.get_default_graph().seed,
-            )
-        )
-        batches = _without_gaps(batches, len(_STREAMS) - 1, start_image)
+        batches = _without_gaps(batches, start_image)
     if epochs is not None:
         batches = batches.take(max(0, epochs * stream.images - start_image) // batch_size)
     return batches.prefetch(2)
@@ -113,22 +99,42 @@ def training_labels(
     return batches.map(lambda _, example_N: tf.io.parse_example(example_N, label)["label"])
 
 
-def damage(error: Exception) -> Optional[str]:
-    """The sentence about a damaged record if that is what the TensorFlow error is about, or None.
-    It reads the records of the batch again, one by one."""
-    text = getattr(error, "message", None) or str(error)
-    found = re.search(r"training stream (\d+): the batch at image (\d+)", text)
-    if not found:
-        return None
-    stream, start_image = map(int, found.groups())
-    sentence = first_damage(start_image=start_image, **_STREAMS[stream])
-    return sentence or (
-        f"{_STREAMS[stream]['path']}: a batch at image {start_image} of the stream could not be "
-        "decoded, though each of its records can be now; was it being written?"
-    )
+class TrainingBatches:
+    """The batches that one host trains on, and the sentence about a record that fails in them.
+    options: those of training_batches, but for start_image."""
+
+    def __init__(self, path: str, batch_size: int, seed: int, **options: Any) -> None:
+        self.path, self.batch_size, self.seed, self.options = path, batch_size, seed, options
+        self.graph_seed: Optional[int] = (
+            None  # of the graph of the last dataset; it decides the order, too
+        )
+
+    def dataset(self, start_image: int = 0) -> tf.data.Dataset:
+        """The Dataset of training_batches from an image of the stream on."""
+        self.graph_seed = tf.get_default_graph().seed
+        return training_batches(
+            self.path, self.batch_size, self.seed, start_image=start_image, **self.options
+        )
+
+    def explain(self, error: Exception) -> Optional[str]:
+        """The sentence about a damaged record if that is what the TensorFlow error is about, or
+        None. It reads the records of the batch again, one by one."""
+        text = getattr(error, "message", None) or str(error)
+        found = re.search(r"training stream: the batch at image (\d+)", text)
+        if not found:
+            return None
+        names = ("buffer_size", "image_size", "host", "hosts")
+        options = {name: self.options[name] for name in names if name in self.options}
+        options["graph_seed"] = self.graph_seed
+        start_image = int(found.group(1))
+        sentence = first_damage(self.path, self.seed, start_image, self.batch_size, **options)
+        return sentence or (
+            f"{self.path}: a batch at image {start_image} of the stream could not be decoded, but "
+            "each of its records can be now. Was it being written?"
+        )
 
 
-def _without_gaps(batches, stream, start_image):
+def _without_gaps(batches, start_image):
     """A batch that fails becomes an error that says where in the stream: the decoder's own error
     would not, and wrapping each batch by itself costs more than all else.
 
@@ -139,7 +145,7 @@ def _without_gaps(batches, stream, start_image):
     def follow(expected, number, images, label_N):
         is_tick = number < 0
         at = tf.as_string(start_image + expected[0] * label_N.shape.as_list()[0])
-        where = [f"training stream {stream}: the batch at image ", at, " cannot be decoded"]
+        where = ["training stream: the batch at image ", at, " cannot be decoded"]
         whole = tf.Assert(
             tf.equal(expected[1], tf.cast(is_tick, tf.int64)), [tf.strings.join(where)]
         )

@@ -1,11 +1,11 @@
-"""A run's files -> report.html, one self-contained page; several runs -> a page that compares them.
+"""Writes report.html of a run, one self-contained page, or a page that compares several runs.
 
 python -m evaluation.report RUN [RUN...] [--output FILE]
 """
 
 import dataclasses
 import sys
-from typing import Optional, Tuple
+from typing import List, Optional, Tuple
 
 from evaluation.report.writer import write_comparison, write_report
 from runtime.cli import run
@@ -14,13 +14,13 @@ from runtime.flags import flag, parse_flags
 
 @dataclasses.dataclass(frozen=True)
 class ReportConfig:
-    runs: Tuple[str, ...] = flag((), "directories of runs; also without the flag's name")
+    runs: Tuple[str, ...] = flag((), "directories of runs; the flag's name may be omitted")
     output: Optional[str] = flag(
-        None, "the page (default: RUN/report.html, or compare.html for several runs)"
+        None, "page to write (default: RUN/report.html, or compare.html for several runs)"
     )
 
 
-def main(argv=None):
+def main(argv: Optional[List[str]] = None) -> None:
     argv = list(sys.argv[1:] if argv is None else argv)
     if argv and not argv[0].startswith("-"):
         argv.insert(0, "--runs")

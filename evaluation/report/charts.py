@@ -1,39 +1,55 @@
-"""Numbers -> SVG charts as text, drawn here so that a report needs no library and no network.
+"""SVG charts as text, written without a library so that a report needs no network.
 
-A chart is 400 units wide whatever the screen, so its text stays legible on a phone. Colours are
+A chart is 400 units wide on every screen, so its text stays legible on a phone. Colours are
 CSS classes (c0 ... c7, same, diff) that report.css fills for light and dark screens.
 """
 
-import dataclasses
 import html
 import json
 import math
-from typing import Optional, Sequence, Tuple
+from typing import Any, Dict, Iterable, List, NamedTuple, Optional, Sequence, Set, Tuple
 
 WIDTH, HEIGHT = 400, 230
 LEFT, RIGHT, TOP, BOTTOM = 46, 388, 12, 198  # of the plot inside the chart
-POINTS = 240  # more than a chart has pixels for is thinned
+POINTS = 240  # of a line: a chart is some 340 units wide
 COLOURS = 8
 
 
-@dataclasses.dataclass(frozen=True)
-class Series:
-    """A line. band: (low, high) around it. mark: index of the point that gets a dot and a label."""
+class Series(NamedTuple):
+    """A line of a chart."""
 
     name: str
     x: Sequence[float]
     y: Sequence[float]
-    colour: str = "c0"
-    band: Optional[Tuple[Sequence[float], Sequence[float]]] = None
-    mark: Optional[int] = None
+    colour: str = "c0"  # CSS class
+    band: Optional[Tuple[Sequence[float], Sequence[float]]] = None  # (low, high) around the line
+    mark: Optional[int] = None  # index of the point with a dot and a label
     mark_text: str = ""
-    faint: bool = False
+    faint: bool = False  # thin, without an entry in the legend
+
+
+class Axis(NamedTuple):
+    """How a chart shows one of its directions."""
+
+    label: str = ""
+    kind: str = "linear"  # linear, log or error; see Scale
+    form: str = "number"  # of tick labels; see spell
+    range: Optional[Tuple[float, float]] = None  # default: the reach of the values
+    floor: float = 1e-4  # smallest error rate of kind "error"
 
 
 class Scale:
     """Values -> chart units. kind: linear, log, or error (equal steps = ten times fewer errors)."""
 
-    def __init__(self, low, high, start, end, kind="linear", floor=1e-4):
+    def __init__(
+        self,
+        low: float,
+        high: float,
+        start: float,
+        end: float,
+        kind: str = "linear",
+        floor: float = 1e-4,
+    ) -> None:
         self.kind, self.floor, self.start, self.end = kind, floor, start, end
         if kind == "linear" and high <= low:
             low, high = low - abs(low) * 0.05 - 1e-9, high + abs(high) * 0.05 + 1e-9
@@ -42,69 +58,64 @@ class Scale:
         if self.b <= self.a:
             self.b = self.a + 1.0
 
-    def _bend(self, value):
+    def _bend(self, value: float) -> float:
         if self.kind == "log":
             return math.log10(max(value, 1e-12))
         if self.kind == "error":
             return -math.log10(max(1.0 - value, self.floor))
         return value
 
-    def share(self, value):
+    def share(self, value: float) -> float:
         """Where a value lies between low (0) and high (1)."""
         return min(max((self._bend(value) - self.a) / (self.b - self.a), -0.02), 1.02)
 
-    def __call__(self, value):
+    def __call__(self, value: float) -> float:
         return round(self.start + self.share(value) * (self.end - self.start), 1)
 
-    def ticks(self, count=5):
+    def ticks(self, count: int = 5) -> Sequence[float]:
         if self.kind == "log":
             return _decades(self.a, self.b)
         if self.kind == "error":
             return _error_ticks(self.low, self.high, count)
         return _round_ticks(self.low, self.high, count)
 
-    def described(self):
+    def described(self) -> Dict[str, Any]:
         """What report.js needs to invert the scale."""
         return {"a": self.a, "b": self.b, "from": self.start, "to": self.end, "kind": self.kind}
 
 
 def line_chart(
-    series,
-    title,
-    x_label="step",
-    x_kind="linear",
-    y_kind="linear",
-    y_range=None,
-    y_format="number",
-    x_format="number",
-    x_range=None,
-    floor=1e-4,
-    always_named=False,
-):
+    series: Iterable[Series],
+    title: str,
+    x_axis: Axis = Axis("step"),  # noqa: B008
+    y_axis: Axis = Axis(),  # noqa: B008
+    always_named: bool = False,
+) -> str:
     """Lines over a shared x axis -> <figure> with one <svg>."""
-    series = [_finite(one) for one in series]
-    series = [one for one in series if len(one.x)]
-    if not series:
+    lines = [one for one in map(_finite, series) if len(one.x)]
+    if not lines:
         return _empty(title)
-    x_low, x_high = x_range or _reach([one.x for one in series])
-    y_low, y_high = y_range or _padded(_reach([one.y for one in series]), y_kind)
-    x = Scale(x_low, x_high, LEFT, RIGHT, x_kind)
-    y = Scale(y_low, y_high, BOTTOM, TOP, y_kind, floor)
-    thin = [thinned(one) for one in series]
-    body = [_axes(x, y, x_label, x_format, y_format)]
+    x_low, x_high = x_axis.range or _reach([one.x for one in lines])
+    y_low, y_high = y_axis.range or _padded(_reach([one.y for one in lines]), y_axis.kind)
+    x = Scale(x_low, x_high, LEFT, RIGHT, x_axis.kind)
+    y = Scale(y_low, y_high, BOTTOM, TOP, y_axis.kind, y_axis.floor)
+    thin = [thinned(one) for one in lines]
+    body = [_axes(x, y, x_axis, y_axis)]
     body += [_band(one, x, y) for one in thin if one.band]
     body += [_line(one, x, y) for one in thin]
-    body += _marks([one for one in series if one.mark is not None], x, y)
-    return _figure(
-        title,
-        "".join(body),
-        legend(series, always_named),
-        _hover(thin, x, y, x_label, x_format, y_format),
-    )
+    body += _marks([one for one in lines if one.mark is not None], x, y)
+    hover = _hover(thin, x, y, x_axis, y_axis)
+    return _figure(title, "".join(body), legend(lines, always_named), hover)
 
 
-def histogram(genuine, impostor, threshold, title, bins=48):
-    """Cosines of genuine and impostor pairs; the mistakes at the threshold are filled darker."""
+def histogram(
+    genuine: Sequence[float],
+    impostor: Sequence[float],
+    threshold: float,
+    title: str,
+    bins: int = 48,
+) -> str:
+    """Cosines of genuine and impostor pairs; the errors at the threshold are filled darker."""
     low = min(min(impostor, default=0), min(genuine, default=0))
     high = max(max(impostor, default=1), max(genuine, default=1))
     low, high = math.floor(low * 10) / 10, min(1.0, math.ceil(high * 10) / 10)
@@ -112,10 +123,12 @@ def histogram(genuine, impostor, threshold, title, bins=48):
     shares = [_shares(values, low, high, bins) for values in (impostor, genuine)]
     x = Scale(low, high, LEFT, RIGHT)
     y = Scale(0, max(max(share) for share in shares) * 1.08, BOTTOM, TOP)
-    body = [_axes(x, y, "cosine of a pair", "number", "percent")]
-    for share, colour, wrong in zip(shares, ("diff", "same"), (True, False)):
+    body = [_axes(x, y, Axis("cosine of a pair"), Axis(form="percent"))]
+    ends = {"diff": (threshold, math.inf), "same": (-math.inf, threshold)}  # where errors lie
+    for share, colour in zip(shares, ("diff", "same")):
         body.append(_steps(edges, share, x, y, colour))
-        body.append(_wrong_side(edges, share, x, y, colour, threshold, right=wrong))
+        errors = _clipped(edges, share, *ends[colour])
+        body += [_rectangle(one, x, y, colour) for one in errors]
     at = x(threshold)
     side, anchor = (-5, "end") if at > (LEFT + RIGHT) / 2 else (5, "start")
     body.append(
@@ -130,8 +143,8 @@ def histogram(genuine, impostor, threshold, title, bins=48):
     return _figure(title, "".join(body), legend(keys), None)
 
 
-def legend(series, always_named=False):
-    """Names beside their colours; nothing for a single line unless it must be named."""
+def legend(series: Iterable[Series], always_named: bool = False) -> str:
+    """Names with their colours; empty for a single line unless always_named."""
     named = [one for one in series if one.name and not one.faint]
     if len(named) < 2 and not always_named:
         return ""
@@ -139,12 +152,13 @@ def legend(series, always_named=False):
     return f'<ul class="legend">{keys}</ul>'
 
 
-def thinned(series, points=POINTS):
+def thinned(series: Series, points: int = POINTS) -> Series:
     """At most `points` of a line: of each stretch the lowest and the highest, so spikes stay."""
     count = len(series.x)
     if count <= points:
         return series
-    keep, stretch = {0, count - 1}, count / (points / 2.0)
+    keep: Set[int] = {0, count - 1}
+    stretch = count / (points / 2.0)
     for i in range(points // 2):
         part = range(int(i * stretch), min(count, int((i + 1) * stretch)))
         keep.add(min(part, key=lambda k: series.y[k]))
@@ -152,7 +166,7 @@ def thinned(series, points=POINTS):
     return _take(series, sorted(keep))
 
 
-def smoothed(values, share=0.04):
+def smoothed(values: Sequence[float], share: float = 0.04) -> List[float]:
     """Running mean over about `share` of the values, without a lag at the start."""
     weight, mean, total, smooth = 1.0 - 1.0 / max(1.0, len(values) * share), 0.0, 0.0, []
     for value in values:
@@ -161,8 +175,8 @@ def smoothed(values, share=0.04):
     return smooth
 
 
-def spell(value, form="number"):
-    """A number as a person writes it."""
+def spell(value: float, form: str = "number") -> str:
+    """A number as text; form: number or percent."""
     if form == "percent":
         text = f"{100 * value:.2f}".rstrip("0").rstrip(".")
         return f"{text} %"
@@ -192,25 +206,26 @@ def _empty(title):
     )
 
 
-def _axes(x, y, x_label, x_format, y_format):
+def _axes(x, y, x_axis, y_axis):
     parts = []
     for value in y.ticks():
         at = y(value)
         parts.append(
             f'<line class="grid" x1="{LEFT}" x2="{RIGHT}" y1="{at}" y2="{at}"/>'
-            f'<text x="{LEFT - 6}" y="{at + 4}" text-anchor="end">{spell(value, y_format)}</text>'
+            f'<text x="{LEFT - 6}" y="{at + 4}" text-anchor="end">'
+            f"{spell(value, y_axis.form)}</text>"
         )
     ticks = x.ticks(4)
     for i, value in enumerate(ticks):
         anchor = "end" if i == len(ticks) - 1 and x(value) > RIGHT - 14 else "middle"
         parts.append(
             f'<text x="{x(value)}" y="{BOTTOM + 15}" text-anchor="{anchor}">'
-            f"{spell(value, x_format)}</text>"
+            f"{spell(value, x_axis.form)}</text>"
         )
     parts.append(f'<line class="axis" x1="{LEFT}" x2="{RIGHT}" y1="{BOTTOM}" y2="{BOTTOM}"/>')
     parts.append(
         f'<text class="label" x="{RIGHT}" y="{BOTTOM + 29}" text-anchor="end">'
-        f"{html.escape(x_label)}</text>"
+        f"{html.escape(x_axis.label)}</text>"
     )
     return "".join(parts)
 
@@ -248,7 +263,7 @@ def _marks(series, x, y):
 
 
 def _free(at, levels, taken):
-    """The first of some heights where a label at `at` meets no other label and no edge."""
+    """The first of some heights where a label at `at` overlaps no other label and no edge."""
     for level in levels:
         apart = all(abs(at - a) > 64 or abs(level - b) > 13 for a, b in taken)
         if apart and TOP + 4 < level < BOTTOM - 4:
@@ -264,18 +279,21 @@ def _steps(edges, share, x, y, colour):
     return f'<polygon class="area {colour}" points="{" ".join(points)}"/>'
 
 
-def _wrong_side(edges, share, x, y, colour, threshold, right):
-    """The part of a histogram on the wrong side of the threshold, solid."""
-    parts = []
+def _clipped(edges, share, start, end):
+    """(low, high, value) of the parts of a histogram's bins between start and end."""
     for low, high, value in zip(edges, edges[1:], share):
-        low, high = (max(low, threshold), high) if right else (low, min(high, threshold))
+        low, high = max(low, start), min(high, end)
         if high > low and value > 0:
-            width, top = max(x(high) - x(low), 0.1), y(value)
-            parts.append(
-                f'<rect class="wrong {colour}" x="{x(low)}" y="{top}" width="{width:.1f}" '
-                f'height="{BOTTOM - top:.1f}"/>'
-            )
-    return "".join(parts)
+            yield low, high, value
+
+
+def _rectangle(part, x, y, colour):
+    low, high, value = part
+    width, top = max(x(high) - x(low), 0.1), y(value)
+    return (
+        f'<rect class="wrong {colour}" x="{x(low)}" y="{top}" width="{width:.1f}" '
+        f'height="{BOTTOM - top:.1f}"/>'
+    )
 
 
 def _shares(values, low, high, bins):
@@ -285,8 +303,8 @@ def _shares(values, low, high, bins):
     return [count / max(1, len(values)) for count in counts]
 
 
-def _hover(series, x, y, x_label, x_format, y_format):
-    """What report.js shows under the pointer."""
+def _hover(series, x, y, x_axis, y_axis):
+    """The data that report.js shows at the pointer."""
     lines = [
         {
             "name": one.name,
@@ -297,7 +315,7 @@ def _hover(series, x, y, x_label, x_format, y_format):
         for one in series
         if not one.faint
     ]
-    forms = {"xLabel": x_label, "xForm": x_format, "yForm": y_format}
+    forms = {"xLabel": x_axis.label, "xForm": x_axis.form, "yForm": y_axis.form}
     return dict(forms, x=x.described(), y=y.described(), floor=y.floor, lines=lines)
 
 
@@ -317,9 +335,8 @@ def _finite(series):
 def _take(series, keep):
     band = series.band and tuple([side[i] for i in keep] for side in series.band)
     mark = keep.index(series.mark) if series.mark in keep else None
-    return dataclasses.replace(
-        series, x=[series.x[i] for i in keep], y=[series.y[i] for i in keep], band=band, mark=mark
-    )
+    x, y = ([values[i] for i in keep] for values in (series.x, series.y))
+    return series._replace(x=x, y=y, band=band, mark=mark)
 
 
 def _reach(sequences):

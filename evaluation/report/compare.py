@@ -1,18 +1,19 @@
-"""Several runs -> one page: what each reached, its curves over the others', and how they differ."""
+"""The page that compares several runs: accuracy, curves, and differences of configuration."""
 
-import dataclasses
 import html
+from typing import Dict, Iterator, List, Sequence, Tuple
 
 from evaluation.report import diagnostics
-from evaluation.report.charts import COLOURS, Series, line_chart, smoothed
+from evaluation.report.charts import COLOURS, Axis, Series, line_chart, smoothed
 from evaluation.report.page import SYNTHETIC, percent, value_text
+from evaluation.report.run_logs import Run
 
 MISSING = "–"
 FOLDS = 10  # that the spread is over
 HIDDEN = {"output_path", "ckpt_path", "summary_path", "log_file_path", "resume", "config"}
 
 
-def compare_body(runs):
+def compare_body(runs: Sequence[Run]) -> str:
     """Everything between <body> and </body> of a comparison."""
     names = dict(zip([run.path for run in runs], distinct_names(runs)))
     colours = {run.path: f"c{i % COLOURS}" for i, run in enumerate(runs)}
@@ -26,14 +27,14 @@ def compare_body(runs):
     )
 
 
-def distinct_names(runs):
+def distinct_names(runs: Sequence[Run]) -> List[str]:
     """Each run's name, or its path where two names are equal."""
     names = [run.name for run in runs]
     return [name if names.count(name) == 1 else run.path for run, name in zip(runs, names)]
 
 
-def sets_of(runs):
-    """(every set that some run validates on, those that all of them share)."""
+def sets_of(runs: Sequence[Run]) -> Tuple[List[str], List[str]]:
+    """(every set that some run validates on, the sets that all of them validate on)."""
     every = list(dict.fromkeys(name for run in runs for name in run.validations))
     return every, [name for name in every if all(name in run.validations for run in runs)]
 
@@ -51,7 +52,7 @@ def _header(runs, names):
 def _ranking(runs, names, shared):
     """(headline, sentence): who leads on the sets that all runs share, if the lead is one."""
     if not shared:
-        lede = "No verification set was used by all of them, so no ranking can be given."
+        lede = "No verification set is common to all of them, so there is no ranking."
         return "These runs share no set", lede
     ranked = sorted(runs, key=lambda run: -_mean(run, shared))
     best, second = _mean(ranked[0], shared), _mean(ranked[1], shared)
@@ -62,8 +63,17 @@ def _ranking(runs, names, shared):
         f"{percent(best)} % for {leader}, then {percent(second)} % for {names[ranked[1].path]}."
     )
     if best - second < spread / FOLDS**0.5:
-        return "No clear winner", f"{lede} The lead is within what other folds would give."
-    return f"{leader} is ahead", lede
+        note = " The difference is within the standard error over the folds."
+        return "No clear winner", lede + note + _overlap(runs, names, shared)
+    return f"{leader} is ahead", lede + _overlap(runs, names, shared)
+
+
+def _overlap(runs: Sequence[Run], names: Dict[str, str], shared: Sequence[str]) -> str:
+    """A warning for sets with training images; "" where no run logged one."""
+    found = [
+        f"{name} ({names[run.path]})" for run in runs for name in shared if run.overlaps.get(name)
+    ]
+    return f" Sets with images of the training data: {', '.join(found)}." if found else ""
 
 
 def _all(runs):
@@ -83,8 +93,9 @@ def _table(runs, names):
     heads = "".join(f'<th class="number">{html.escape(name)}</th>' for name in every)
     rows = "".join(_row(run, names[run.path], every, best) for run in runs)
     return (
-        "<section><h2>Best of each run</h2><p>Accuracy-Flip ± standard deviation over the folds; "
-        "the highest of a set is bold. A difference within that spread is not a difference.</p>"
+        "<section><h2>Best checkpoint of each run</h2><p>The checkpoint with the highest mean over "
+        "the run's sets. Accuracy-Flip ± standard deviation over the folds; the highest of a set "
+        "is bold.</p>"
         f'<div class="scroll"><table><thead><tr><th>run</th><th>state</th>{heads}'
         '<th class="number">images/s</th><th class="number">steps</th></tr></thead>'
         f"<tbody>{rows}</tbody></table></div></section>"
@@ -121,7 +132,7 @@ def _curves(runs, names, colours):
                 if name in run.validations
             ],
             f"Accuracy, {name}",
-            y_format="percent",
+            y_axis=Axis(form="percent"),
             always_named=True,
         )
         for name in every
@@ -141,7 +152,7 @@ def _series(name, lines, column, colour):
 def _smooth(series):
     known = [i for i, value in enumerate(series.y) if isinstance(value, (int, float))]
     values = smoothed([series.y[i] for i in known])
-    return dataclasses.replace(series, x=[series.x[i] for i in known], y=values)
+    return series._replace(x=[series.x[i] for i in known], y=values)
 
 
 def _differences(runs, names):
@@ -152,17 +163,20 @@ def _differences(runs, names):
         for key, values in differences(runs)
     )
     if not rows:
-        return "<section><h2>Configuration</h2><p>The runs were configured alike.</p></section>"
+        return (
+            "<section><h2>Configuration</h2><p>The runs have the same configuration.</p></section>"
+        )
     heads = "".join(f"<th>{html.escape(names[run.path])}</th>" for run in runs)
     return (
-        "<section><h2>What differs</h2>"
+        "<section><h2>Differences of configuration</h2>"
         f'<div class="scroll"><table><thead><tr><th></th>{heads}</tr></thead>'
         f"<tbody>{rows}</tbody></table></div></section>"
     )
 
 
-def differences(runs):
-    """(what, its value in each run as text) of whatever is not the same in all, paths apart."""
+def differences(runs: Sequence[Run]) -> Iterator[Tuple[str, List[str]]]:
+    """(name, its value in each run as text) of every setting that is not equal in all runs, except
+    paths."""
     flat = [
         {
             f"{section}.{key}": value_text(value)

@@ -1,20 +1,22 @@
-"""What every page here shares: the document around it, and how a pair of faces is shown."""
+"""The document around every page, and the HTML of values and of a pair of faces."""
 
 import base64
 import html
 import json
 import os
+from typing import Any, Iterable, Tuple
 
 from evaluation.report.charts import COLOURS
+from runtime.files import atomic_write
 
 SYNTHETIC = (
-    "Synthetic faces, drawn by a program. These figures show that the pipeline works; "
-    "they say nothing about real people."
+    "Synthetic faces. These figures show that the pipeline works; "
+    "they do not measure accuracy on real people."
 )
 
 
-def page(title, body):
-    """A whole document around a body; style and script are inside it."""
+def page(title: str, body: str) -> str:
+    """A whole document around a body, with style and script inside it."""
     here = os.path.dirname(os.path.abspath(__file__))
     style, script = (_text(os.path.join(here, name)) for name in ("report.css", "report.js"))
     return (
@@ -26,25 +28,25 @@ def page(title, body):
     )
 
 
-def write_page(path, text):
-    """A reader never meets half a page."""
+def write_page(path: str, text: str) -> str:
+    """Writes a page and returns its path."""
     os.makedirs(os.path.dirname(os.path.abspath(path)), exist_ok=True)
-    with open(f"{path}.tmp", "w", encoding="utf-8") as stream:
+    with atomic_write(path) as stream:
         stream.write(text)
-    os.replace(f"{path}.tmp", path)
     return path
 
 
-def colour_of(names, name):
+def colour_of(names: Iterable[str], name: str) -> str:
+    """The CSS class of one of several names, the same in all charts."""
     return f"c{list(names).index(name) % COLOURS}"
 
 
-def percent(value, digits=2):
+def percent(value: float, digits: int = 2) -> str:
     return f"{100 * value:.{digits}f}"
 
 
-def value_text(value):
-    """A value of a configuration as a person writes it."""
+def value_text(value: Any) -> str:
+    """A value of a configuration as text."""
     if value is None:
         return "–"
     if isinstance(value, (list, tuple)):
@@ -54,28 +56,30 @@ def value_text(value):
     return json.dumps(value, sort_keys=True) if isinstance(value, (dict, bool)) else str(value)
 
 
-def data_uri(image):
-    """Encoded image bytes -> a URI that carries them."""
+def data_uri(image: bytes) -> str:
+    """An encoded image as a data: URI."""
     kind = "png" if image[:4] == b"\x89PNG" else "jpeg"
     return f"data:image/{kind};base64,{base64.b64encode(image).decode()}"
 
 
-def pair_item(number, images, same, right, distance):
-    """A pair as a list item: two encoded images, what was said of them, and how sure."""
-    said = "false reject" if same else "false accept"
-    verdict = f'<span class="verdict">{said}</span>'
+def pair_item(
+    number: int, images: Tuple[bytes, bytes], same: bool, right: bool, distance: float
+) -> str:
+    """A pair as a list item: two encoded images, the decision, and the cosine."""
+    error = "false reject" if same else "false accept"
+    decision = f'<span class="verdict">{error}</span>'
     if right:
-        verdict = '<span class="fine">right</span>'
+        decision = '<span class="fine">correct</span>'
     pictures = "".join(
         f'<img src="{data_uri(image)}" alt="{side} image of pair {number}" loading="lazy">'
         for side, image in zip(("first", "second"), images)
     )
     return (
-        f'<li><div class="images">{pictures}</div><p>{verdict}, cosine {1 - distance / 2:.3f}<br>'
+        f'<li><div class="images">{pictures}</div><p>{decision}, cosine {1 - distance / 2:.3f}<br>'
         f'<span class="fine">pair {number}</span></p></li>'
     )
 
 
-def _text(path):
+def _text(path: str) -> str:
     with open(path, encoding="utf-8") as stream:
         return stream.read()

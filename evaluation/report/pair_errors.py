@@ -6,7 +6,7 @@ P pairs, N = 2 P images.
 import csv
 import html
 import os
-from typing import Any, Dict, Iterable, Iterator, List, Sequence
+from typing import Any, Dict, Iterable, Iterator, List
 
 import numpy as np
 
@@ -24,7 +24,7 @@ def write_pairs_report(
     directory: str, result: SetResult, pairs: VerificationSet, title: str
 ) -> str:
     """Writes <set>_pairs.csv, <set>_people.csv and <set>.html; returns the page's path."""
-    person_N = people_of(pairs.row_N, result.issame_P)
+    person_N = pairs.identity_N
     limit_P = result.flip.best_thresholds[
         verification.fold_of_pair(len(result.issame_P), len(result.flip.best_thresholds))
     ]
@@ -35,26 +35,6 @@ def write_pairs_report(
     _write_csv(f"{base}_pairs.csv", pair_rows(result, person_N, limit_P, accepted_P))
     _write_csv(f"{base}_people.csv", people)
     return write_page(f"{base}.html", page(title, _body(title, result, pairs, accepted_P, people)))
-
-
-def people_of(row_N: Sequence[int], issame_P: np.ndarray) -> np.ndarray:
-    """int [N]: the identity of each image, as far as the set implies it. A .bin has no names, but
-    the images of a genuine pair, and equal images in several pairs, are of one identity.
-
-    row_N: a number per image, equal for equal images."""
-    first_of: Dict[int, int] = {}
-    parent = [first_of.setdefault(int(row), i) for i, row in enumerate(row_N)]
-
-    def root(i: int) -> int:
-        while parent[i] != i:
-            parent[i] = parent[parent[i]]
-            i = parent[i]
-        return i
-
-    for pair in np.flatnonzero(issame_P).tolist():
-        parent[root(2 * pair)] = root(2 * pair + 1)
-    numbers: Dict[int, int] = {}
-    return np.array([numbers.setdefault(root(i), len(numbers)) for i in range(len(parent))])
 
 
 def pair_rows(
@@ -79,7 +59,9 @@ def people_errors(result: SetResult, person_N: np.ndarray, accepted_P: np.ndarra
     """A dict per identity, the one with most errors first."""
     wrong_P = accepted_P != result.issame_P
     people = int(person_N.max()) + 1
-    counts = {name: np.zeros(people, int) for name in ("pairs", "false_accepts", "false_rejects")}
+    counts: Dict[str, np.ndarray] = {
+        name: np.zeros(people, int) for name in ("pairs", "false_accepts", "false_rejects")
+    }
     for side in (0, 1):
         person_P = person_N[side::2]
         other = np.ones(len(person_P), bool) if side == 0 else person_P != person_N[0::2]

@@ -1,81 +1,127 @@
-"""A run's directory -> what a report is drawn from; a file that is missing or cut short is no
-error, as reports are drawn while the run is still writing."""
+"""The files of a run, as a report needs them.
 
-import dataclasses
+A missing or truncated file is no error: reports are drawn while the run is still writing.
+"""
+
 import json
 import os
-from typing import Dict, List
+import re
+from typing import Any, Dict, Iterable, List, NamedTuple, Optional, Sequence
 
 from evaluation.saved_pairs import SavedPairs, load
 
+Line = Dict[str, Any]  # of metrics.jsonl
+# Lines of logs/train_*.log that metrics.jsonl does not have.
+OVERLAP = re.compile(r"(\S+): (\d+) of its (\d+) images are also among the first")
+MEMORY = re.compile(r"at most ([\d.]+) GiB of main memory")
+CHECKPOINTS = ("InsightFace_iter_best_{}.ckpt", "InsightFace_iter_{}.ckpt")
 
-@dataclasses.dataclass(frozen=True)
-class Run:
-    """config: config.json. train: its lines by step. validations: set -> its lines by step.
-    best: set -> what was saved of the best checkpoint's pairs."""
+
+class Run(NamedTuple):
+    """A run's records."""
 
     path: str
-    config: dict
-    train: List[dict]
-    validations: Dict[str, List[dict]]
-    best: Dict[str, SavedPairs]
+    config: Dict[str, Any]  # config.json
+    train: List[Line]  # by step
+    validations: Dict[str, List[Line]]  # set -> its lines by step
+    best: Dict[str, SavedPairs]  # set -> scores of the best checkpoint
+    overlaps: Dict[str, int] = {}  # set -> its images that are training images too, byte for byte
+    peak_memory: Optional[float] = None  # GiB of main memory, once the run has ended
 
     @property
-    def name(self):
+    def name(self) -> str:
         return os.path.basename(os.path.abspath(self.path))
 
-    def section(self, name):
+    def section(self, name: str) -> Dict[str, Any]:
         """A part of config.json: net, training, dataset or environment."""
         part = self.config.get(name)
         return part if isinstance(part, dict) else {}
 
     @property
-    def last_step(self):
+    def last_step(self) -> int:
         lines = [lines[-1] for lines in [self.train, *self.validations.values()] if lines]
         return max([line["step"] for line in lines], default=0)
 
     @property
-    def synthetic(self):
-        """Whether any number here is about drawn people."""
-        told = any(line.get("synthetic") for lines in self.validations.values() for line in lines)
-        return told or "synthetic" in json.dumps(self.section("dataset")).lower()
+    def seconds(self) -> float:
+        """Training time so far, over all resumptions."""
+        lines = [lines[-1] for lines in [self.train, *self.validations.values()] if lines]
+        return max([float(line.get("seconds", 0.0)) for line in lines], default=0.0)
 
     @property
-    def total_steps(self):
-        """The steps the run is to make, or None where config.json does not say."""
+    def synthetic(self) -> bool:
+        """Whether any metric here is of synthetic faces."""
+        lines = [line for lines in self.validations.values() for line in lines]
+        of_sets = any(line.get("synthetic") for line in lines)
+        return of_sets or "synthetic" in json.dumps(self.section("dataset")).lower()
+
+    @property
+    def finetuned(self) -> bool:
+        """Whether the weights of step 0 come from a checkpoint."""
+        return bool(self.section("training").get("finetune"))
+
+    @property
+    def total_steps(self) -> Optional[int]:
+        """The steps of the whole run, or None where config.json does not have them."""
         total = self.section("training").get("total_steps") or self.config.get("total_steps")
         return total if isinstance(total, int) else None
 
-    def best_line(self, name):
-        """The validation with the set's highest Accuracy-Flip, the first of equals; the untrained
-        net only where no other was judged."""
-        lines = self.validations[name]
-        trained = [line for line in lines if line["step"] > 0] or lines
-        return max(trained, key=lambda line: line.get("accuracy_flip", 0.0))
+    @property
+    def best_step(self) -> Optional[int]:
+        """The step with the highest mean Accuracy-Flip over all sets, the first of equals; step 0
+        only where no other was validated. All headline figures are of this one checkpoint."""
+        sums: Dict[int, List[float]] = {}
+        for lines in self.validations.values():
+            for line in lines:
+                sums.setdefault(line["step"], []).append(line.get("accuracy_flip", 0.0))
+        most = max(map(len, sums.values()), default=0)
+        means = {step: sum(some) / most for step, some in sums.items() if len(some) == most}
+        trained = {step: mean for step, mean in means.items() if step > 0} or means
+        return max(sorted(trained), key=lambda step: trained[step], default=None)
+
+    def best_line(self, name: str) -> Line:
+        """The set's validation at best_step; its last one where it has none there."""
+        at_best = [line for line in self.validations[name] if line["step"] == self.best_step]
+        return at_best[0] if at_best else self.validations[name][-1]
+
+    @property
+    def checkpoint(self) -> Optional[str]:
+        """The checkpoint of best_step, if it is still there."""
+        directory = self.section("training").get("ckpt_path") or os.path.join(self.path, "ckpt")
+        for form in CHECKPOINTS:
+            prefix = os.path.join(directory, form.format(self.best_step))
+            if os.path.exists(f"{prefix}.index"):
+                return prefix
+        return None
 
 
-def read_run(path):
+def read_run(path: str) -> Run:
     """The Run in a directory."""
     if not os.path.isdir(path):
         raise ValueError(f"{path} is not a directory; pass the --output_path of a run.")
     config = _json(os.path.join(path, "config.json"))
-    lines = read_metrics(metrics_path(path, config))
+    metrics = metrics_path(path, config)
+    lines = read_metrics(metrics)
     train = _by_step(line for line in lines if line.get("kind") == "train")
-    validations = {}
+    validations: Dict[str, List[Line]] = {}
     for line in lines:
         if line.get("kind") == "validation" and "set" in line:
             validations.setdefault(line["set"], []).append(line)
+    log = _log_text(os.path.dirname(metrics))
+    memory = [float(match.group(1)) for match in MEMORY.finditer(log)]
     return Run(
         path,
         config,
         train,
         {name: _by_step(some) for name, some in validations.items()},
         _best(os.path.join(path, "best"), list(validations)),
+        {match.group(1): int(match.group(2)) for match in OVERLAP.finditer(log)},
+        max(memory, default=None),
     )
 
 
-def metrics_path(path, config):
-    """metrics.jsonl of a run, also where --log_file_path put it elsewhere."""
+def metrics_path(path: str, config: Dict[str, Any]) -> str:
+    """metrics.jsonl of a run, in the run or in its --log_file_path."""
     elsewhere = (config.get("training") or {}).get("log_file_path")
     inside = os.path.join(path, "logs", "metrics.jsonl")
     if elsewhere and not os.path.exists(inside):
@@ -83,8 +129,8 @@ def metrics_path(path, config):
     return inside
 
 
-def read_metrics(path):
-    """The whole lines of a metrics.jsonl; one that a kill or a writer cut short is passed over."""
+def read_metrics(path: str) -> List[Line]:
+    """The lines of a metrics.jsonl; one that a kill or a writer cut short is skipped."""
     lines = []
     if os.path.exists(path):
         with open(path, encoding="utf-8", errors="replace") as stream:
@@ -98,12 +144,24 @@ def read_metrics(path):
     return lines
 
 
-def _by_step(lines):
-    """One line a step, the last written, in order: a resumed run may repeat some."""
+def _log_text(directory: str) -> str:
+    """The train_*.log files of a run, oldest first."""
+    if not os.path.isdir(directory):
+        return ""
+    names = sorted(name for name in os.listdir(directory) if re.match(r"train_.*\.log$", name))
+    parts = []
+    for name in names:
+        with open(os.path.join(directory, name), encoding="utf-8", errors="replace") as stream:
+            parts.append(stream.read())
+    return "\n".join(parts)
+
+
+def _by_step(lines: Iterable[Line]) -> List[Line]:
+    """One line per step, the last written, in order: a resumed run may repeat some."""
     return [line for _, line in sorted({line["step"]: line for line in lines}.items())]
 
 
-def _best(directory, order):
+def _best(directory: str, order: Sequence[str]) -> Dict[str, SavedPairs]:
     """Saved pairs by set, in the order in which the run validates."""
     if not os.path.isdir(directory):
         return {}
@@ -113,7 +171,7 @@ def _best(directory, order):
     return {name: result for name, result in loaded.items() if result is not None}
 
 
-def _json(path):
+def _json(path: str) -> Dict[str, Any]:
     try:
         with open(path, encoding="utf-8") as stream:
             content = json.load(stream)

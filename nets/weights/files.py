@@ -7,18 +7,26 @@ only numbers.
 import json
 import os
 import struct
+import zipfile
+from typing import Any, BinaryIO, Dict
 
 import numpy as np
+
+from runtime.files import atomic_write, first_line
+
+Tensors = Dict[str, np.ndarray]  # by name
 
 NESTS = ("state_dict", "net_state_dict", "state_dict_backbone", "model_state_dict", "model")
 PREFIXES = ("module.", "net.", "backbone.", "model.", "arg:", "aux:")
 SAFETENSORS = {"F64": "<f8", "F32": "<f4", "F16": "<f2", "I64": "<i8", "I32": "<i4", "U8": "u1"}
+MODELS = (".onnx", ".tflite", ".pb", ".om", ".mindir", ".xml", ".h5", ".keras")  # not weights alone
+INFLATION = 100  # a .npz that claims to hold more bytes per byte is no file of weights
 MXNET_LIST, MXNET_V1, MXNET_V2 = 0x112, 0xF993FAC8, 0xF993FAC9
 MXNET_TYPES = {0: "<f4", 1: "<f8", 2: "<f2", 3: "u1", 4: "<i4", 5: "i1", 6: "<i8"}
 
 
-def read_tensors(path):
-    """{name: array} of a file by its ending; wrappers such as `module.` are taken off the names."""
+def read_tensors(path: str) -> Tensors:
+    """{name: array} of a file by its ending; wrappers such as `module.` are removed from names."""
     if not os.path.isfile(path):
         raise ValueError(f"--source {path} is not a file; pass the weights to convert.")
     readers = {
@@ -42,31 +50,36 @@ def read_tensors(path):
     return _unwrapped(tensors)
 
 
-def write_tensors(path, tensors):
+def write_tensors(path: str, tensors: Tensors) -> None:
     """{name: array} -> a file by its ending: .npz, .safetensors, .pth or .pt."""
+    check_writable(path)
     ending = os.path.splitext(path)[1]
-    if ending == ".npz":
-        np.savez(path, **tensors)
-    elif ending == ".safetensors":
-        _write_safetensors(path, tensors)
-    elif ending in (".pth", ".pt"):
-        torch = _torch(path)
-        torch.save({name: torch.from_numpy(array) for name, array in tensors.items()}, path)
-    else:
-        raise ValueError(f"{path}: weights are written to .npz, .safetensors, .pth or .pt.")
+    with atomic_write(path, "wb") as stream:
+        if ending == ".npz":
+            np.savez(stream, **tensors)  # type: ignore[arg-type]
+        elif ending == ".safetensors":
+            _write_safetensors(stream, tensors)
+        else:
+            torch = _torch(path)
+            torch.save({name: torch.from_numpy(array) for name, array in tensors.items()}, stream)
 
 
-def check_writable(path):
-    """Whether write_tensors would know the ending, asked before hours of work."""
+def check_writable(path: str) -> None:
+    """Refuses a file that write_tensors cannot write; call it before hours of work."""
     ending = os.path.splitext(path)[1]
+    if ending in MODELS:
+        raise ValueError(
+            f"{path}: weights are written to .npz, .safetensors, .pth or .pt. export_model.py "
+            "writes models for other runtimes, such as ONNX."
+        )
     if ending not in (".npz", ".safetensors", ".pth", ".pt"):
         raise ValueError(f"{path}: weights are written to .npz, .safetensors, .pth or .pt.")
     if ending in (".pth", ".pt"):
         _torch(path)
 
 
-def _unwrapped(tensors):
-    """Takes prefixes off that all names share, one after the other."""
+def _unwrapped(tensors: Tensors) -> Tensors:
+    """Removes the prefixes that all names share, one after the other."""
     while True:
         for prefix in PREFIXES:
             wrapped = [name for name in tensors if name.startswith(prefix)]
@@ -81,7 +94,7 @@ def _unwrapped(tensors):
             return tensors
 
 
-def _torch(path):
+def _torch(path: str) -> Any:
     try:
         import torch
     except ImportError:
@@ -91,7 +104,7 @@ def _torch(path):
     return torch
 
 
-def _read_torch(path):
+def _read_torch(path: str) -> Tensors:
     torch = _torch(path)
     try:
         content = torch.load(path, map_location="cpu", weights_only=True)
@@ -103,6 +116,9 @@ def _read_torch(path):
     if not isinstance(content, dict):
         raise ValueError(f"{path} holds a {type(content).__name__}, not a dictionary of tensors.")
     tensors = {name: value for name, value in content.items() if torch.is_tensor(value)}
+    for name, value in tensors.items():  # an expanded tensor repeats one stored number
+        if value.numel() * value.element_size() > os.path.getsize(path):
+            raise ValueError(f"{path}: tensor {name} is larger than the file. Copy it again.")
     return {
         name: (value.float() if value.is_floating_point() else value).cpu().numpy()
         for name, value in tensors.items()
@@ -115,11 +131,11 @@ def _torch_sentence(path, error):
             f"{path} holds Python objects besides tensors, and those are not executed here; save "
             "its state_dict alone with torch.save(model.state_dict(), ...)."
         )
-    first = (str(error).splitlines() or [type(error).__name__])[0]
-    return f"{path} is not a whole PyTorch file ({first[:120]}); copy it again."
+    return f"{path} is not a whole PyTorch file ({first_line(error)[:120]}); copy it again."
 
 
-def _read_npz(path):
+def _read_npz(path: str) -> Tensors:
+    _check_inflation(path)
     try:
         with np.load(path, allow_pickle=False) as archive:
             return {name: archive[name] for name in archive.files}
@@ -129,7 +145,21 @@ def _read_npz(path):
         ) from None
 
 
-def _read_safetensors(path):
+def _check_inflation(path: str) -> None:
+    """Refuses a small archive that unpacks to a large one, before anything is unpacked."""
+    try:
+        with zipfile.ZipFile(path) as archive:
+            claimed = sum(info.file_size for info in archive.infolist())
+    except (zipfile.BadZipFile, OSError, ValueError, NotImplementedError):
+        return  # the reader reports it
+    if claimed > INFLATION * os.path.getsize(path) + (64 << 20):
+        raise ValueError(
+            f"{path} has {os.path.getsize(path)} bytes and claims to hold {claimed}, which no file "
+            "of weights does."
+        )
+
+
+def _read_safetensors(path: str) -> Tensors:
     size = os.path.getsize(path)
     with open(path, "rb") as stream:
         start = stream.read(8)
@@ -139,7 +169,7 @@ def _read_safetensors(path):
         try:
             header = json.loads(stream.read(length).decode("utf-8"))
             plan = [_entry(name, e) for name, e in header.items() if name != "__metadata__"]
-        except (ValueError, KeyError, TypeError, AttributeError, RecursionError):
+        except (ValueError, KeyError, TypeError, AttributeError, RecursionError, OverflowError):
             raise ValueError(
                 f"{path} has no readable .safetensors header; copy it again."
             ) from None
@@ -172,8 +202,9 @@ def _safetensor(stream, path, size, base, name, dtype, shape, offsets):
     return array.reshape(shape)
 
 
-def _write_safetensors(path, tensors):
-    header, offset = {}, 0
+def _write_safetensors(stream: BinaryIO, tensors: Tensors) -> None:
+    header: Dict[str, Any] = {}
+    offset = 0
     for name, array in tensors.items():
         header[name] = {
             "dtype": "F32",
@@ -183,13 +214,12 @@ def _write_safetensors(path, tensors):
         offset += array.size * 4
     text = json.dumps(header).encode("utf-8")
     text += b" " * (-len(text) % 8)
-    with open(path, "wb") as stream:
-        stream.write(struct.pack("<Q", len(text)) + text)
-        for array in tensors.values():
-            stream.write(np.ascontiguousarray(array, "<f4").tobytes())
+    stream.write(struct.pack("<Q", len(text)) + text)
+    for array in tensors.values():
+        stream.write(np.ascontiguousarray(array, "<f4").tobytes())
 
 
-def _read_mxnet(path):
+def _read_mxnet(path: str) -> Tensors:
     """MXNet's list of named arrays: dense arrays of format 0, 1 and 2, little endian."""
     with open(path, "rb") as stream:
         if stream.read(8) != struct.pack("<Q", MXNET_LIST):

@@ -5,22 +5,28 @@ inputs run C,H,W there and H,W,C here. Letters: D embedding.
 """
 
 import re
+from typing import Dict, List, Mapping, Optional, Sequence, Tuple
 
 import numpy as np
 
+from nets.lineages import NetSpec
 from nets.weights.name_maps import recognise, their_name
 
 COUNTERS = re.compile(r"(.*\.)?num_batches_tracked")
 HEADS = re.compile(r"fc7(_\d+)?_weight|(.*\.)?(head|kernel|classifier)(\..*)?|weight|bn_data_.*")
-LISTED = 10
+LISTED = 10  # names of each kind in an error
+
+Shape = Sequence[int]
 
 
-def feature_map(spec):
+def feature_map(spec: NetSpec) -> Tuple[int, ...]:
     """Height and width of the last feature map: the net halves the image four times."""
     return tuple(-(-side // 16) for side in spec.image_size)
 
 
-def arrays_of(tensors, spec, shapes, source):
+def arrays_of(
+    tensors: Mapping[str, np.ndarray], spec: NetSpec, shapes: Mapping[str, Shape], source: str
+) -> Tuple[Dict[str, np.ndarray], List[str]]:
     """({our name: float32 array}, [names left out]) from another project's {name: array}.
 
     shapes: {our name: shape} of the net. Counters of batches and class weights are left out; any
@@ -42,13 +48,13 @@ def arrays_of(tensors, spec, shapes, source):
     }, left_out
 
 
-def tensors_of(arrays, spec):
+def tensors_of(arrays: Mapping[str, np.ndarray], spec: NetSpec) -> Dict[str, np.ndarray]:
     """{our name: array} -> {their name: float32 array}, as the lineage's own project has them."""
     return {their_name(ours, spec): to_theirs(array, ours, spec) for ours, array in arrays.items()}
 
 
-def differences(expected, found):
-    """Two {name: shape} -> what differs, in words, the first ten of each kind; "" where nothing."""
+def differences(expected: Mapping[str, Shape], found: Mapping[str, Shape]) -> str:
+    """Two {name: shape} -> a list of what differs, the first ten of each kind; "" where nothing."""
     missing = [name for name in expected if name not in found]
     extra = [name for name in found if name not in expected]
     both = [name for name in expected if name in found]
@@ -65,8 +71,8 @@ def differences(expected, found):
     )
 
 
-def describe(spec):
-    """A spec in the words of the command line."""
+def describe(spec: NetSpec) -> str:
+    """A spec as the flags that select it."""
     se = " --se" if spec.block == "se" else ""
     depth = f" --net_depth {spec.net_depth}" if spec.net_depth else ""
     width = f" --width {spec.width:g}" if spec.width != 1.0 else ""
@@ -75,7 +81,7 @@ def describe(spec):
     return f"--lineage {spec.lineage}{depth}{se}{width}{embedding}{size}"
 
 
-def to_ours(array, ours, shape, spec):
+def to_ours(array: np.ndarray, ours: str, shape: Shape, spec: NetSpec) -> np.ndarray:
     """One tensor of theirs as our variable `ours` of `shape`: float32."""
     array = np.asarray(array, np.float32)
     leaf = ours.rsplit("/", 1)[1]
@@ -95,8 +101,8 @@ def to_ours(array, ours, shape, spec):
     return array
 
 
-def to_theirs(array, ours, spec):
-    """The way back of to_ours."""
+def to_theirs(array: np.ndarray, ours: str, spec: NetSpec) -> np.ndarray:
+    """The inverse of to_ours."""
     array = np.asarray(array, np.float32)
     leaf = ours.rsplit("/", 1)[1]
     if spec.row.names == "":
@@ -115,7 +121,7 @@ def to_theirs(array, ours, spec):
     return array
 
 
-def _their_shape(shape, ours, spec):
+def _their_shape(shape: Shape, ours: str, spec: NetSpec) -> Tuple[int, ...]:
     """The shape that to_theirs would give, without the array."""
     shape, leaf = tuple(shape), ours.rsplit("/", 1)[1]
     if spec.row.names == "" or leaf not in ("W_conv2d", "W"):
@@ -126,13 +132,14 @@ def _their_shape(shape, ours, spec):
     return (inputs, 1, height, width) if filters == 1 else (filters, inputs, height, width)
 
 
-def _without_ones(shape, expected):
+def _without_ones(shape: Shape, expected: Optional[Shape]) -> Shape:
     """`expected` where only sizes of 1 differ: a gate is a 1x1 convolution or a dense layer."""
-    same = expected and [s for s in shape if s != 1] == [s for s in expected if s != 1]
-    return expected if same else shape
+    if expected and [s for s in shape if s != 1] == [s for s in expected if s != 1]:
+        return expected
+    return shape
 
 
-def _better(tensors, spec):
+def _better(tensors: Mapping[str, np.ndarray], spec: NetSpec) -> str:
     found = recognise({name: array.shape for name, array in tensors.items()})
     if found is None:
         return " Its names fit no lineage that is known here."
@@ -141,5 +148,5 @@ def _better(tensors, spec):
     return f" Its names and shapes fit {describe(found)}."
 
 
-def _spell(shape):
+def _spell(shape: Shape) -> str:
     return "x".join(map(str, shape)) if len(shape) else "scalar"

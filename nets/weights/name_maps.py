@@ -1,12 +1,15 @@
-"""Names of weights in other projects: ours <-> theirs, and whose net a list of names is.
+"""Names of weights in other projects: ours <-> theirs, and the net that a list of names is of.
 
 "Ours" are the variable names that nets/ makes, which are InsightFace_TF's. A translation is a table
 of (part of our name, its part), so that a new project is a new table.
 """
 
 import re
+from typing import Any, Dict, Mapping, Optional, Set, Tuple
 
 from nets.lineages import LINEAGES, NetSpec
+
+Shapes = Mapping[str, Any]  # tensor name -> its shape
 
 BATCH_NORM = {
     "gamma": "weight",
@@ -71,7 +74,7 @@ MBF_PARTS = {"conv": "0", "conv_dw": "1", "project": "2"}
 MBF_LAYERS = {"conv": "0", "bn": "1", "prelu": "2"}
 
 
-def their_name(ours, spec):
+def their_name(ours: str, spec: NetSpec) -> str:
     """Our variable's name -> the name of the same tensor in the lineage's own files."""
     return _SCHEMES[spec.row.names](ours, spec)
 
@@ -176,7 +179,7 @@ _SCHEMES = {
 # --- InsightFace_TF's own checkpoints, as several TensorLayers spelled them ---
 
 
-def canonical(name):
+def canonical(name: str) -> str:
     """A variable's name in a checkpoint -> the same in this repository's spelling.
     TensorLayer 1.8 and later wrote PReluLayer/alpha, kernel and bias."""
     parts = name.split("/")
@@ -192,12 +195,12 @@ def canonical(name):
     return "/".join(parts)
 
 
-# --- whose net is it ---
+# --- the net that tensors are of ---
 
 
-def recognise(shapes):
-    """{tensor name: shape} of any source -> the NetSpec whose names and widths they are, or None.
-    Shapes are the source's own; prefixes such as `module.` are off."""
+def recognise(shapes: Shapes) -> Optional[NetSpec]:
+    """{tensor name: shape} of any source -> the NetSpec that has these names and widths, or None.
+    Shapes are the source's own; prefixes such as `module.` are removed before."""
     for seen in (_seen_iresnet, _seen_ir_body, _seen_mxnet, _seen_mobile, _seen_tensorflow):
         found = seen(shapes)
         if found:
@@ -218,9 +221,9 @@ def _spec(row, counts, block, stem, embedding, pixels=None):
         return None
 
 
-def _counts(shapes, pattern):
-    """Units of each stage, by a pattern whose groups are stage and unit."""
-    seen = {}
+def _counts(shapes: Shapes, pattern: str) -> Tuple[int, ...]:
+    """Units of each stage, by a pattern with the groups stage and unit."""
+    seen: Dict[int, Set[str]] = {}
     for name in shapes:
         found = re.fullmatch(pattern, name)
         if found:

@@ -1,11 +1,12 @@
-"""Ascend's adapter to TensorFlow 1.15: the one room that imports npu_bridge, and only when asked.
+"""Ascend's adapter to TensorFlow 1.15: the only module that imports npu_bridge, and on demand.
 
-Importing it wraps tf.Session (from CANN 5.1 on), so TensorFlow comes first, by runtime.tf1, and
-what is for the host alone has to say so from then on (`host_only`).
+Importing it wraps tf.Session (CANN 5.1 and later), so TensorFlow comes first, by runtime.tf1, and a
+session for the host alone needs `host_only` from then on.
 """
 
 import contextlib
 import sys
+from typing import Any, Callable, Iterator, Mapping, Optional, Sequence, Tuple
 
 from runtime import tf1
 from runtime.tf1 import TF2, tf
@@ -14,18 +15,18 @@ OPTIMIZER = "NpuOptimizer"
 _FIELDS = {bool: "b", int: "i", str: "s"}
 
 
-def adapter():
+def adapter() -> Any:
     """npu_bridge's module of all names, or a ValueError that says what it needs."""
     here = f"TensorFlow {tf1.VERSION} on Python {sys.version_info[0]}.{sys.version_info[1]}"
     needs = (
-        "--device npu needs npu_bridge, which comes with Huawei's CANN, and with it TensorFlow "
-        f"1.15 and Python 3.7; here is {here}"
+        "--device npu needs npu_bridge, which comes with Huawei's CANN, TensorFlow 1.15 and Python "
+        f"3.7; this is {here}"
     )
     if TF2:
         raise ValueError(f"{needs}: see docs/ascend.md, or pass --device cpu or gpu.")
     try:
         from npu_bridge import npu_init
-    except ImportError as error:
+    except (ImportError, OSError) as error:  # OSError: a CANN library of it is missing
         raise ValueError(
             f"{needs}, and {' '.join(str(error).split())}: source CANN's set_env.sh, as "
             "docs/ascend.md says, or pass --device cpu."
@@ -33,12 +34,12 @@ def adapter():
     return npu_init
 
 
-def is_loaded():
+def is_loaded() -> bool:
     """Whether the adapter was imported, so that every session passes through it."""
     return "npu_bridge" in sys.modules
 
 
-def configure(proto, values):
+def configure(proto: Any, values: Mapping[str, Any]) -> Any:
     """A ConfigProto with the one NpuOptimizer entry, which carries `values` ({key: bool, int or
     str}, see runtime.npu.options.chosen), and with what the adapter needs switched off."""
     rewrite = proto.graph_options.rewrite_options
@@ -57,13 +58,13 @@ def configure(proto, values):
     return proto
 
 
-def host_only(proto):
+def host_only(proto: Any) -> Any:
     """A ConfigProto whose session the loaded adapter leaves alone."""
     return configure(proto, {"use_off_line": False})
 
 
 @contextlib.contextmanager
-def system(proto, ranks):
+def system(proto: Any, ranks: Any) -> Iterator[None]:
     """HCCL, from before the first collective to the end of the run, when it is ended once. One card
     needs none of it. proto: that of the training session, as the first one's options count."""
     if ranks.kind != "NPU" or ranks.size == 1:
@@ -80,8 +81,8 @@ def system(proto, ranks):
             found = names.get_rank_id(), names.get_rank_size()
             if found != (rank, size):
                 raise ValueError(
-                    f"HCCL says that this is rank {found[0]} of {found[1]}, and RANK_ID and "
-                    f"RANK_SIZE say {rank} of {size}; RANK_TABLE_FILE is another run's."
+                    f"HCCL reports rank {found[0]} of {found[1]}, but RANK_ID and RANK_SIZE are "
+                    f"{rank} and {size}; RANK_TABLE_FILE is another run's."
                 )
             yield
         finally:
@@ -90,7 +91,7 @@ def system(proto, ranks):
         session.close()
 
 
-def initialise(session, variables):
+def initialise(session: tf.Session, variables: Sequence[Any]) -> None:
     """Gives a device's variables their first values, which are drawn on the host: the same numbers
     as without a device, by operations that it need not know."""
     with tf.Session(graph=session.graph, config=host_only(tf.ConfigProto())) as host:
@@ -101,13 +102,18 @@ def initialise(session, variables):
     session.run(assigned, dict(zip(fed, values)))
 
 
-def dropout(x, share):
-    """x with `share` of its values dropped, by the device's own masks. They are drawn anew in each
+def dropout(x: tf.Tensor, rate: float) -> tf.Tensor:
+    """x with `rate` of its values dropped, by the device's own masks. They are drawn anew in each
     run: a resumed run does not repeat them."""
-    return adapter().npu_ops.dropout(x, keep_prob=1.0 - share)
+    return adapter().npu_ops.dropout(x, keep_prob=1.0 - rate)
 
 
-def guarded(move, pairs, scale, size):
+def guarded(
+    move: Callable[[], tf.Operation],
+    pairs: Sequence[Tuple[Any, Any]],
+    scale: Optional[Any],
+    size: int,
+) -> Tuple[Any, tf.Tensor]:
     """-> (op, finite). The op makes the update move(), an op too, if no operation of the step has
     overflowed on any card, and tells `scale` whether it did; finite: that, as a bool scalar.
 
@@ -142,7 +148,7 @@ class _Manager:
         return tf.no_op() if self._scale is None else self._scale.update(finite)
 
 
-def repeated_step(session, train, iterations):
+def repeated_step(session: tf.Session, train: tf.Operation, iterations: int) -> tf.Operation:
     """The op that makes `iterations` steps of `train` on the device in one run."""
     if iterations == 1:
         return train

@@ -1,24 +1,25 @@
-"""What an Ascend machine must be before a session: a driver, a free card, and an environment whose
-words agree. One process drives one card; RANK_* say which of them it is."""
+"""Checks of an Ascend machine before a session: its driver, a free card, a consistent environment.
 
-import fcntl
+One process drives one card; the RANK_* variables name its rank."""
+
 import os
 import re
 import tempfile
+from typing import Any, List, Mapping, Optional, Tuple
 
 from runtime.distributed.ranks import Ranks
 from runtime.npu import rank_table
 
 NODES = "NPU_DEVICE_NODES"  # where the driver's device files are, if not in /dev
-_HELD = []  # locks on cards, which live as long as the process
+_HELD: List[Tuple[int, Any]] = []  # locks on cards, which live as long as the process
 
 
-def size(environ):
+def size(environ: Mapping[str, str]) -> int:
     """How many cards take part: RANK_SIZE."""
     return _number(environ, "RANK_SIZE", "1", low=1)
 
 
-def ranks(environ):
+def ranks(environ: Mapping[str, str]) -> Ranks:
     """The environment of this process -> Ranks: one card of its own among RANK_SIZE."""
     cards = size(environ)
     if environ.get("CM_WORKER_SIZE") and (
@@ -49,7 +50,7 @@ def ranks(environ):
     return Ranks(host=rank, kind="NPU", cards=cards)
 
 
-def take_card(environ, session_device_id=None):
+def take_card(environ: Mapping[str, str], session_device_id: Optional[int] = None) -> None:
     """Ends with a sentence where there is no driver, no such card, or another process on it."""
     card = card_of(environ, session_device_id)
     nodes = environ.get(NODES, "/dev")
@@ -67,7 +68,7 @@ def take_card(environ, session_device_id=None):
     _lock(card)
 
 
-def card_of(environ, session_device_id=None):
+def card_of(environ: Mapping[str, str], session_device_id: Optional[int] = None) -> int:
     """The logical number of this process's card, in the adapter's order of precedence."""
     if session_device_id is not None and session_device_id >= 0:
         return session_device_id
@@ -93,6 +94,8 @@ def _lock(card):
     """One process a card: a second one's first graph would end in an error of memory."""
     if any(held == card for held, _ in _HELD):
         return
+    import fcntl  # here: Windows has none, and no Ascend driver either
+
     path = os.path.join(tempfile.gettempdir(), f"insightface_tf_{os.getuid()}_on_card_{card}")
     flags = os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW  # anyone may leave a link there
     stream = open(os.open(path, flags, 0o600), "r+")

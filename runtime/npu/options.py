@@ -1,25 +1,36 @@
-"""What NpuOptimizer, Ascend's adapter to TensorFlow 1.15, can be told: one table, and its checks.
+"""The options of NpuOptimizer, Ascend's adapter to TensorFlow 1.15: one table, and its checks.
 
 The adapter ignores a key that it does not know and a value in the wrong field, and looks at most of
 the others at the first step only; so all of them are checked here, before a session.
 """
 
-import collections
 import dataclasses
 import difflib
 import os
 import re
-from typing import Optional, Tuple
+from typing import Any, Callable, ClassVar, Dict, Mapping, NamedTuple, Optional, Tuple
 
 from runtime.flags import flag
 
 NEWEST = (7, 0)  # of CANN, whose adapter the table was read from; docs/ascend.md says which ones
 OLDEST = (5, 0)
 
-# kind: bool, int or str, which is the field of the option's value (b, i, s). choices: the allowed
-# values; low, high: of an int; pattern: of a str. default: the adapter's own. since: the CANN
-# that brought it. path: "" or what must be there: "file" or "directory". typed: has its own flag.
-Option = collections.namedtuple("Option", "kind choices low high pattern default since path typed")
+# The adapter's release r1.N -> the CANN that it came with, by the dates of its branches.
+RELEASES = {7: (5, 1), 8: (5, 1), 9: (6, 0), 10: (6, 0), 11: (6, 0), 12: (6, 3), 13: (7, 0)}
+
+
+class Option(NamedTuple):
+    """An option of NpuOptimizer."""
+
+    kind: type  # bool, int or str: the field of the option's value (b, i, s)
+    choices: Tuple[Any, ...]  # the allowed values; empty: all
+    low: Optional[int]  # the smallest int
+    high: Optional[int]  # the largest int
+    pattern: Optional[str]  # a regular expression that a str matches
+    default: Any  # the adapter's own
+    since: Tuple[int, int]  # the CANN whose adapter reads it first
+    path: str  # "file" or "directory" that must exist; "": any text
+    typed: bool  # whether it has a flag of its own
 
 
 def _option(
@@ -100,7 +111,7 @@ OPTIONS = {
     "aoe_mode": _option(str, choices=("1", "2", "4", "mdat")),
     "work_path": _option(str, "./", path="directory"),
     "distribute_config": _option(str, "", path="file"),
-    "aoe_config_file": _option(str, "", path="file"),
+    "aoe_config_file": _option(str, "", path="file", since=RELEASES[11]),
     "local_rank_id": _typed(int, -1, low=0, high=7),
     "local_device_list": _typed(str, "", pattern=r"(\d+,)*\d+"),
     "session_device_id": _typed(int, -1, low=0),
@@ -120,29 +131,39 @@ OPTIONS = {
     "op_compiler_cache_mode": _option(str, "", choices=("disable", "enable", "force")),
     "op_compiler_cache_dir": _option(str, "", path="directory"),
     "debug_dir": _option(str, "", path="directory"),
-    "atomic_clean_policy": _option(int, 0, choices=(0, 1)),
-    "static_memory_policy": _option(int, low=0),
-    "memory_optimization_policy": _option(str),
-    "topo_sorting_mode": _option(int, low=0),
-    "external_weight": _option(bool),
-    "frozen_variable": _option(bool),
-    "variable_placement": _option(str, "Device", choices=("Host", "Device")),
+    "atomic_clean_policy": _option(int, 0, choices=(0, 1), since=RELEASES[9]),
+    "static_memory_policy": _option(int, low=0, since=RELEASES[9]),
+    "memory_optimization_policy": _option(str, since=RELEASES[12]),
+    "topo_sorting_mode": _option(int, low=0, since=RELEASES[10]),
+    "external_weight": _option(bool, since=RELEASES[11]),
+    "frozen_variable": _option(bool, since=RELEASES[12]),
+    "variable_placement": _option(str, "Device", choices=("Host", "Device"), since=RELEASES[12]),
     "hcom_multi_mode": _option(bool),
-    "soc_config": _option(str),
-    "device_type": _option(str, "default_device_type"),
-    "op_debug_config": _option(str, path="file"),
-    "insert_op_file": _option(str, path="file"),
-    "graph_slice": _option(str, choices=("auto", "manual")),
-    "graph_compiler_cache_dir": _option(str, path="directory"),
-    "es_cluster_config": _option(str, path="file"),
-    "resource_config_path": _option(str, path="file"),
+    "soc_config": _option(str, since=RELEASES[8]),
+    "device_type": _option(str, "default_device_type", since=RELEASES[7]),
+    "op_debug_config": _option(str, path="file", since=RELEASES[9]),
+    "insert_op_file": _option(str, path="file", since=RELEASES[11]),
+    "graph_slice": _option(str, choices=("auto", "manual"), since=RELEASES[13]),
+    "graph_compiler_cache_dir": _option(str, path="directory", since=RELEASES[13]),
+    "es_cluster_config": _option(str, path="file", since=RELEASES[13]),
+    "resource_config_path": _option(str, path="file", since=RELEASES[10]),
     "ac_parallel_enable": _option(str, since=(7, 0)),
-    "enable_graph_parallel": _option(bool),
-    "graph_parallel_option_path": _option(str, path="file"),
+    "enable_graph_parallel": _option(bool, since=RELEASES[12]),
+    "graph_parallel_option_path": _option(str, path="file", since=RELEASES[12]),
 }
-# Options that the adapter has, and this program leaves alone: each would make shapes dynamic, cut
-# the graph by hand, or say again what `--device npu` says. Refused with the reason.
+# Options that the adapter has and a training run cannot use: they would make shapes dynamic, cut
+# the graph by hand, or repeat `--device npu`. Refused with the reason.
+_INFERENCE = "it is for models of inference"
+_EXPERIMENTAL = "it is experimental, and its values are not documented"
 REFUSED = {
+    "const_input": _INFERENCE,
+    "enable_compress_weight": _INFERENCE,
+    "compress_weight_conf": _INFERENCE,
+    "experimental_accelerate_train_mode": _EXPERIMENTAL,
+    "experimental_model_deploy_mode": _EXPERIMENTAL,
+    "experimental_model_deploy_devicelist": _EXPERIMENTAL,
+    "experimental_logical_device_id": _EXPERIMENTAL,
+    "experimental_logical_device_cluster_deploy_mode": _EXPERIMENTAL,
     "input_shape": "shapes are static here",
     "dynamic_dims": "shapes are static here",
     "dynamic_node_type": "shapes are static here",
@@ -168,7 +189,7 @@ WITHOUT_EFFECT = (
 
 
 def _flag(name, help):
-    """The flag of an option of the table. None: left to `chosen`, or to the adapter."""
+    """The flag of an option of the table. None: the default of `chosen`, or of the adapter."""
     option = OPTIONS[name]
     return flag(
         None,
@@ -178,18 +199,46 @@ def _flag(name, help):
         low=option.low,
         high=option.high,
         late=True,
+        hidden=True,
+        resume="free",
     )
+
+
+def help_page() -> str:
+    """The text of --npu_help: every option, its values, default and first CANN."""
+    lines = ["--npu_option KEY=VALUE [KEY=VALUE ...]: options of Ascend's NpuOptimizer.", ""]
+    kinds = {bool: "true or false", int: "a whole number", str: "text"}
+    for name, option in OPTIONS.items():
+        meant = _allowed(option) or kinds[option.kind]
+        default = "" if option.default in (None, "") else f"; default {_text(option.default)}"
+        since = "" if option.since == OLDEST else f"; CANN {_spelled(option.since)} or later"
+        lines.append(f"  {name}: {meant}{default}{since}")
+    return "\n".join(lines + ["", "Not available:"] + [f"  {k}: {v}" for k, v in REFUSED.items()])
+
+
+def _text(value):
+    return str(value).lower() if isinstance(value, bool) else str(value)
 
 
 @dataclasses.dataclass(frozen=True)
 class NpuFlags:
-    """The options of --device npu that training needs; each is the adapter's name for it."""
+    """The options of --device npu that training needs, by the adapter's names."""
+
+    HELP_PAGES: ClassVar[Mapping[str, Callable[[], str]]] = {"npu_help": help_page}
 
     cann: str = flag(
-        "7.0", "version of CANN; an option that came later is refused", "Ascend", late=True
+        "7.0",
+        "version of CANN; options that came later are refused",
+        "Ascend",
+        late=True,
+        resume="free",
     )
     npu_option: Tuple[str, ...] = flag(
-        (), "key=value of any other NpuOptimizer option, or several", "Ascend", late=True
+        (),
+        "options of NpuOptimizer as KEY=VALUE; --npu_help lists them",
+        "Ascend",
+        late=True,
+        resume="free",
     )
     precision_mode: Optional[str] = _flag(
         "precision_mode", "arithmetic on the device (default: allow_mix_precision);"
@@ -247,42 +296,42 @@ class NpuFlags:
 TYPED = tuple(name for name, option in OPTIONS.items() if option.typed)
 
 
-def chosen(flags=None, cards=1, training=True):
-    """NpuFlags (or any dataclass with its fields; None: nothing was said) -> {key: value} of the
-    one NpuOptimizer entry, checked. cards: the size of the run."""
-    said, cann = {}, NEWEST
+def chosen(flags: Any = None, cards: int = 1, training: bool = True) -> Dict[str, Any]:
+    """NpuFlags (or any dataclass with its fields; None: all defaults) -> {key: value} of the one
+    NpuOptimizer entry, checked. cards: the size of the run."""
+    given, cann = {}, NEWEST
     if flags is not None:
-        said = {name: getattr(flags, name) for name in TYPED}
-        said = {name: value for name, value in said.items() if value is not None}
+        given = {name: getattr(flags, name) for name in TYPED}
+        given = {name: value for name, value in given.items() if value is not None}
         cann = cann_version(flags.cann)
-        said.update(_others(flags.npu_option, said))
-    values = dict(_defaults(cards, training, said), **said)
-    for name, value in said.items():
+        given.update(_others(flags.npu_option, given))
+    values = dict(_defaults(cards, training, given), **given)
+    for name, value in given.items():
         _check(name, value, cann)
     _check_together(values)
     return values
 
 
-def may_overflow(flags):
+def may_overflow(flags: Any) -> bool:
     """Whether the device may compute in half precision: gradients are then scaled."""
     values = chosen(flags)
     return (values.get("precision_mode_v2") or values["precision_mode"]) not in WHOLE
 
 
-def _defaults(cards, training, said):
-    """What this program says where the user said nothing."""
+def _defaults(cards, training, given):
+    """Our defaults of what the user left open."""
     values = {"use_off_line": True, "graph_run_mode": 1 if training else 0}
-    if "precision_mode_v2" not in said:
+    if "precision_mode_v2" not in given:
         values["precision_mode"] = "allow_mix_precision"
     if training:
-        values["enable_data_pre_proc"] = not said.get("mix_compile_mode", False)
+        values["enable_data_pre_proc"] = not given.get("mix_compile_mode", False)
         values["iterations_per_loop"] = 1
     if cards > 1:
         values["hcom_parallel"] = True
     return values
 
 
-def cann_version(text):
+def cann_version(text: str) -> Tuple[int, int]:
     """ "6.3.RC1" -> (6, 3); outside the versions that the table covers is an error."""
     found = re.match(r"^(\d+)\.(\d+)", text)
     version = tuple(map(int, found.groups())) if found else None
@@ -294,15 +343,15 @@ def cann_version(text):
     return version
 
 
-def _others(words, said):
+def _others(words, given):
     """--npu_option's key=value -> {key: typed value}."""
     values = {}
     for word in _whole(words):
         name, equals, text = word.partition("=")
         if not equals:
             raise ValueError(f"--npu_option {word} has no value; write {name}=VALUE.")
-        if name in said or name in values:
-            raise ValueError(f"--npu_option {name} is said twice; leave one of them out.")
+        if name in given or name in values:
+            raise ValueError(f"--npu_option {name} is given twice; omit one.")
         values[name] = _read(name, text)
     return values
 
@@ -338,7 +387,7 @@ def _known(name):
     if name in WITHOUT_EFFECT:
         raise ValueError(
             f"--npu_option {name} is in many scripts, and no version of the adapter reads it; "
-            "leave it out."
+            "omit it."
         )
     if name not in OPTIONS:
         near = difflib.get_close_matches(name, OPTIONS, 1)
@@ -352,7 +401,7 @@ def _check(name, value, cann):
     if option.since > cann:
         raise ValueError(
             f"--{name} came with CANN {_spelled(option.since)}, and --cann is {_spelled(cann)}, "
-            "which would ignore it; leave it out or pass the version that is installed."
+            "which would ignore it; omit it or pass the version that is installed."
         )
     wrong = (
         (option.choices and value not in option.choices and value not in ("", option.default))
@@ -384,7 +433,7 @@ def _check_together(values):
     for wrong, sentence in (
         (
             values.get("precision_mode") and values.get("precision_mode_v2"),
-            "--precision_mode and precision_mode_v2 say the same thing; leave one of them out.",
+            "--precision_mode and precision_mode_v2 mean the same thing; omit one of them.",
         ),
         (
             precision in BFLOAT16,
@@ -404,11 +453,11 @@ def _check_together(values):
         (
             looping and values.get("mix_compile_mode"),
             f"--iterations_per_loop {values.get('iterations_per_loop')} needs the whole step on "
-            "the device, and --mix_compile_mode leaves parts on the host; leave one of them out.",
+            "the device, and --mix_compile_mode leaves parts on the host; omit one of them.",
         ),
         (
             values.get("enable_dump") and values.get("enable_dump_debug"),
-            "--enable_dump and --enable_dump_debug cannot be used together; leave one of them out.",
+            "--enable_dump and --enable_dump_debug cannot be used together; omit one of them.",
         ),
         (
             dumping and not values.get("dump_path"),
@@ -416,7 +465,7 @@ def _check_together(values):
         ),
         (
             dumping and values.get("profiling_mode"),
-            "--profiling_mode and a dump cannot be used together; leave one of them out.",
+            "--profiling_mode and a dump cannot be used together; omit one of them.",
         ),
         (
             values.get("optypelist_for_implmode") and not values.get("op_select_implmode"),
@@ -429,7 +478,7 @@ def _check_together(values):
         (
             values.get("is_tailing_optimization"),
             "--is_tailing_optimization works with the adapter's own NPUOptimizer alone, and the "
-            "update here is not that; leave it out.",
+            "update here is another; omit it.",
         ),
     ):
         if wrong:

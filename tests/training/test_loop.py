@@ -9,7 +9,7 @@ from training.hooks.base import Hook
 from training.loop import StopSignal, make_step, train_loop
 
 ROOT = os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
-Step = collections.namedtuple("Step", "train before scalars asked")
+Step = collections.namedtuple("Step", "train accumulate scalars stop_feed")
 
 
 class Recorder(Hook):
@@ -38,7 +38,7 @@ def run(hooks, first=0, last=7):
             twice = 2 * count.read_value()
         session.run(tf.global_variables_initializer())
         step = Step(train.op, (), {"twice": twice, "never": tf.constant(1)}, None)
-        made = train_loop(session, step, first, last, hooks, stop)
+        made = train_loop(session, step, (first, last), hooks, stop)
         return made, session.run(count)
 
 
@@ -74,12 +74,12 @@ def test_a_second_signal_ends_the_process_at_once():
         "from training.loop import StopSignal\n"
         "with StopSignal() as stop:\n"
         "    os.kill(os.getpid(), signal.SIGTERM)\n"
-        "    print(stop.requested, flush=True)\n"
+        "    print(stop.received, flush=True)\n"
         "    os.kill(os.getpid(), signal.SIGTERM)\n"
         "    print('still here')\n"
     )
     done = subprocess.run([sys.executable, "-c", code], stdout=subprocess.PIPE, cwd=ROOT)
-    assert (done.returncode, done.stdout) == (-signal.SIGTERM, b"SIGTERM\n")
+    assert (done.returncode, done.stdout) == (128 + signal.SIGTERM, b"SIGTERM\n")
 
 
 def test_the_parts_of_a_batch_are_brought_together():

@@ -8,6 +8,7 @@ memory is not in the graph.
 """
 
 import collections
+from typing import Any, Dict, List, NamedTuple, Sequence
 
 import numpy as np
 
@@ -33,18 +34,22 @@ UPDATES = "ResourceApply"  # how the names of operations begin that write a vari
 # Operations on rows of a variable: every other reading of it is then a copy.
 BY_ROWS = {"ResourceGather", "ResourceScatterUpdate"}
 
-# peak: bytes; held: {name of an operation: the bytes that it made of those held at the peak}.
-Live = collections.namedtuple("Live", "peak held")
+
+class Live(NamedTuple):
+    """The tensors that a run holds."""
+
+    peak: int  # bytes
+    held: Dict[str, int]  # name of an operation -> bytes of its outputs that are held at the peak
 
 
-def live_tensors(fetches):
-    """Operations or tensors that a session.run asks for -> Live."""
+def live_tensors(fetches: Sequence[Any]) -> Live:
+    """The tensors of a session.run of operations or tensors."""
     ops = needed(fetches)
     return _Walk(_units(ops), copied=_read_by_rows(ops[0].graph)).live()
 
 
-def needed(fetches):
-    """Every operation that a session.run of `fetches` runs, in the order of their making."""
+def needed(fetches: Sequence[Any]) -> List[tf.Operation]:
+    """Every operation that a session.run of `fetches` runs, in the order of their creation."""
     found, waiting = set(), [getattr(fetch, "op", fetch) for fetch in fetches]
     while waiting:
         op = waiting.pop()
@@ -54,8 +59,8 @@ def needed(fetches):
     return sorted(found, key=lambda op: op._id)
 
 
-def scope_of(tower):
-    """The name under which a tower's net has its operations, forwards and backwards."""
+def scope_of(tower: Any) -> str:
+    """The name scope of a tower's network, forward and backward. tower: a training.graph.Tower."""
     return tower.backbone[0].op.name.split("/")[0]
 
 

@@ -1,35 +1,47 @@
-"""Gradients -> variables: the rules of the update, in place, and on the rows that were read alone.
+"""Optimizers: gradients -> variables, updated in place, and only at the rows that were read.
 
 R rows of a variable that a gradient names, B of them in a block, D numbers in a row.
 """
 
-import collections
 import math
+from typing import Any, Callable, List, NamedTuple, Optional, Sequence, Tuple
 
 from losses.centre_cosines import RowGradient, for_blocks, in_blocks
 from runtime.tf1 import for_npu, tf
 from runtime.variables import decayed_variables, is_sliced, sliced_like
 
-SUM_BLOCK = 1 << 14  # rows of a variable that decay_loss squares at a time
+SUM_BLOCK = 1 << 14  # rows of a variable that decay_loss squares per iteration
 BETA1, BETA2, EPSILON = 0.9, 0.999, 1e-8  # of AdamW, arXiv:1711.05101, as PyTorch
 TRUST = 0.001  # of LARS, arXiv:1708.03888
 
-# slots: the names of a variable's own state. move: (weights, gradient, slots, Rates, decay) ->
-# (weights, slots) of the same shape, all of the variable or rows of it.
-Rule = collections.namedtuple("Rule", "slots move")
-# rate: the step's learning rate; momentum; corrections: 1 - BETA1^t, 1 - BETA2^t at AdamW's step t.
-Rates = collections.namedtuple("Rates", "rate momentum corrections")
+Total = Callable[[tf.Tensor], tf.Tensor]  # the sum over ranks of a value of each rank's slice
+
+
+class Rates(NamedTuple):
+    """The numbers of a variable's update."""
+
+    rate: tf.Tensor  # learning rate of this step and variable
+    momentum: float
+    corrections: Optional[List[tf.Tensor]]  # 1 - BETA1^t, 1 - BETA2^t at AdamW's step t
+
+
+class Rule(NamedTuple):
+    """One optimizer."""
+
+    slots: Tuple[str, ...]  # names of a variable's optimizer state
+    # (weights, gradient, slots, Rates, decay) -> (weights, slots) of the same shape
+    update: Callable[..., Tuple[tf.Tensor, List[tf.Tensor]]]
 
 
 def _momentum(weights, gradient, slots, rates, decay):
-    speed = rates.momentum * slots[0] + gradient + decay * weights
-    return weights - rates.rate * speed, [speed]
+    velocity = rates.momentum * slots[0] + gradient + decay * weights
+    return weights - rates.rate * velocity, [velocity]
 
 
 def _nesterov(weights, gradient, slots, rates, decay):
-    pull = gradient + decay * weights
-    speed = rates.momentum * slots[0] + pull
-    return weights - rates.rate * (pull + rates.momentum * speed), [speed]
+    decayed = gradient + decay * weights
+    velocity = rates.momentum * slots[0] + decayed
+    return weights - rates.rate * (decayed + rates.momentum * velocity), [velocity]
 
 
 def _adamw(weights, gradient, slots, rates, decay):
@@ -50,32 +62,32 @@ OPTIMIZERS = tuple(RULES)
 
 
 def apply_gradients(
-    pairs,
-    learning_rate,
-    kind="momentum",
-    momentum=0.9,
-    weight_decay=0.0,
-    rate_factor=None,
-    total=tf.identity,
-):
-    """One op that moves every variable of [(gradient, variable)]; a gradient of None is left out.
+    pairs: Sequence[Tuple[Any, tf.Variable]],
+    learning_rate: Any,
+    kind: str = "momentum",
+    momentum: float = 0.9,
+    weight_decay: float = 0.0,
+    rate_factor: Optional[Callable[[tf.Variable], float]] = None,
+    total: Total = tf.identity,
+) -> tf.Operation:
+    """One op that updates every variable of [(gradient, variable)]; a gradient of None is omitted.
 
     momentum: m <- momentum * m + g + weight_decay * w; w <- w - learning_rate * m, as PyTorch's
     SGD; nesterov: w <- w - learning_rate * (momentum * m + g + weight_decay * w). adamw: its
-    decay is w <- w - learning_rate * weight_decay * w, beside the gradient. lars: momentum at
+    decay is w <- w - learning_rate * weight_decay * w, apart from the gradient. lars: momentum at
     TRUST * |w| / (|g| + weight_decay * |w|) of the rate, for the variables that decay.
     Only the variables in runtime.variables.decayed_variables() decay. State is named
     <variable>/Momentum, as in the original's checkpoints (AdamW's: Adam, Adam_1, Adam_steps).
 
-    IndexedSlices must not name a row twice: its rows are read, decayed and written alone, a block
-    at a time. The rows that it does not name stay where they are, and so does their state.
-    rate_factor: variable -> the factor on its learning rate; by default 1 for all.
+    IndexedSlices must not name a row twice: its rows are read, decayed and written in blocks.
+    The rows that it does not name are not changed, nor is their state.
+    rate_factor: variable -> the multiplier of its learning rate; by default 1 for all.
     total: the sum over ranks, for the length of a variable of which each has a slice."""
     pairs = [(gradient, variable) for gradient, variable in pairs if gradient is not None]
     make_slots([variable for _, variable in pairs], kind)
     decays = {id(variable) for variable in decayed_variables()}
     rates = Rates(tf.cast(learning_rate, tf.float32), momentum, None)
-    moved = []
+    updates = []
     for gradient, variable in pairs:
         decay = weight_decay if id(variable) in decays else 0.0
         own = rates
@@ -85,24 +97,24 @@ def apply_gradients(
             own = own._replace(rate=own.rate * _trust(variable, gradient, decay, total))
         if kind == "adamw":
             own = own._replace(corrections=_corrections(tf.assign_add(_steps(variable), 1)))
-        move = _move_rows if isinstance(gradient, tf.IndexedSlices) else _move_all
-        moved.append(move(variable, gradient, kind, own, decay))
-    return tf.group(*moved)
+        update = _update_rows if isinstance(gradient, tf.IndexedSlices) else _update_all
+        updates.append(update(variable, gradient, kind, own, decay))
+    return tf.group(*updates)
 
 
-def make_slots(variables, kind="momentum"):
-    """Makes the state that apply_gradients will use: where that is in a branch of tf.cond, its
-    state has to be made before, outside."""
+def make_slots(variables: Sequence[tf.Variable], kind: str = "momentum") -> List[tf.Variable]:
+    """Makes the state that apply_gradients will use. Where that is called in a branch of tf.cond,
+    its state must be made before, outside."""
     if kind not in RULES:
         raise ValueError(f"--optimizer {kind} is not known; choose one of {', '.join(OPTIMIZERS)}.")
     slots = [slot(variable, name) for variable in variables for name in RULES[kind].slots]
     return slots + [_steps(variable) for variable in variables if kind == "adamw"]
 
 
-def slot(variable, name="Momentum"):
+def slot(variable: tf.Variable, name: str = "Momentum") -> tf.Variable:
     """The variable of zeros beside `variable`, named <variable>/<name> wherever it is made."""
 
-    def zeros():
+    def zeros() -> tf.Tensor:
         # A folded constant would share its memory with the slot, and the first write to a row
         # would copy the whole of it.
         return tf.fill(variable.shape, tf.placeholder_with_default(0.0, []))
@@ -111,8 +123,10 @@ def slot(variable, name="Momentum"):
     return sliced_like(_rooted(f"{variable.op.name}/{name}", start, shape=shape), variable)
 
 
-def decay_loss(variables, weight_decay, total=tf.identity):
-    """weight_decay * sum(w^2) / 2 over variables: what the decay adds to the loss, for showing.
+def decay_loss(
+    variables: Sequence[tf.Variable], weight_decay: float, total: Total = tf.identity
+) -> tf.Tensor:
+    """weight_decay * sum(w^2) / 2 over variables: what the decay adds to the loss, for logs.
     total: the sum over ranks, for the variables of which each has a slice.
     Of a variable that is updated by rows a plain read would be a copy; it is read in blocks."""
     squares = [total(_half_square(v)) if is_sliced(v) else _half_square(v) for v in variables]
@@ -130,14 +144,14 @@ def _half_square(variable):
     return in_blocks(body, count, (tf.zeros([]),), block=SUM_BLOCK)[0]
 
 
-def _move_all(variable, gradient, kind, rates, decay):
+def _update_all(variable, gradient, kind, rates, decay):
     if kind == "adamw":
         slots = [slot(variable, name) for name in RULES[kind].slots]
         weights, states = _adamw(variable.value(), gradient, slots, rates, decay)
         with tf.control_dependencies([weights] + states):
             pairs = zip([variable] + slots, [weights] + states)
             return tf.group(*[tf.assign(target, value) for target, value in pairs])
-    words = dict(lr=rates.rate, momentum=rates.momentum, use_nesterov=kind == "nesterov")
+    arguments = dict(lr=rates.rate, momentum=rates.momentum, use_nesterov=kind == "nesterov")
     decayed = []
     if decay and rates.momentum and kind != "nesterov" and not for_npu():
         decayed = [_add_in_place(slot(variable), decay / rates.momentum, variable.value())]
@@ -145,11 +159,11 @@ def _move_all(variable, gradient, kind, rates, decay):
         gradient += decay * variable
     if for_npu():
         return tf.raw_ops.ApplyMomentum(
-            var=variable, accum=slot(variable), grad=gradient, **words
+            var=variable, accum=slot(variable), grad=gradient, **arguments
         ).op
     with tf.control_dependencies(decayed):
         return tf.raw_ops.ResourceApplyMomentum(
-            var=variable.handle, accum=slot(variable).handle, grad=gradient, **words
+            var=variable.handle, accum=slot(variable).handle, grad=gradient, **arguments
         )
 
 
@@ -159,18 +173,18 @@ def _add_in_place(variable, factor, value):
     return tf.raw_ops.ResourceApplyGradientDescent(var=variable.handle, alpha=-factor, delta=value)
 
 
-def _move_rows(variable, gradient, kind, rates, decay):
+def _update_rows(variable, gradient, kind, rates, decay):
     """By gather and scatter: ResourceSparseApplyMomentum does it in one thread, and on no GPU."""
     slots, rows_R = [slot(variable, name) for name in RULES[kind].slots], gradient.indices
 
     def body(start, stop, _):
         rows_B = rows_R[start:stop]
         weights_BD = tf.gather(variable, rows_B)
-        pull_BD = _pull(gradient, start, stop, weights_BD)
-        states = [tf.gather(one, rows_B) for one in slots]
-        weights_BD, states = RULES[kind].move(weights_BD, pull_BD, states, rates, decay)
+        gradient_BD = _gradient_rows(gradient, start, stop, weights_BD)
+        states = [tf.gather(state, rows_B) for state in slots]
+        weights_BD, states = RULES[kind].update(weights_BD, gradient_BD, states, rates, decay)
         written = zip([variable] + slots, [weights_BD] + states)
-        return [_write_rows(one, rows_B, value) for one, value in written]
+        return [_write_rows(target, rows_B, value) for target, value in written]
 
     count = rows_R.shape.as_list()[0]
     return for_blocks(body, count, count if for_npu() else None)
@@ -184,7 +198,7 @@ def _write_rows(variable, rows_B, value_BD):
     )
 
 
-def _pull(gradient, start, stop, weights_BD):
+def _gradient_rows(gradient, start, stop, weights_BD):
     """The rows [start, stop) of an IndexedSlices; a RowGradient makes them where they are used."""
     if isinstance(gradient, RowGradient):
         return gradient.block(start, weights_BD)
@@ -192,33 +206,33 @@ def _pull(gradient, start, stop, weights_BD):
 
 
 def _trust(variable, gradient, decay, total):
-    """The share of the rate that LARS gives to a variable, or to the rows of it that are read."""
+    """The multiplier of the rate that LARS gives to a variable, or to its rows that are read."""
     if not isinstance(gradient, tf.IndexedSlices):
-        weight, pull = tf.nn.l2_loss(variable), tf.nn.l2_loss(gradient)
+        weight, slope = tf.nn.l2_loss(variable), tf.nn.l2_loss(gradient)
     else:
 
-        def body(start, stop, _, weight, pull):
+        def body(start, stop, _, weight, slope):
             weights_BD = tf.gather(variable, gradient.indices[start:stop])
-            pull_BD = _pull(gradient, start, stop, weights_BD)
-            return weight + tf.nn.l2_loss(weights_BD), pull + tf.nn.l2_loss(pull_BD)
+            gradient_BD = _gradient_rows(gradient, start, stop, weights_BD)
+            return weight + tf.nn.l2_loss(weights_BD), slope + tf.nn.l2_loss(gradient_BD)
 
         count = gradient.indices.shape.as_list()[0]
-        weight, pull = in_blocks(body, count, (tf.zeros([]), tf.zeros([])))
+        weight, slope = in_blocks(body, count, (tf.zeros([]), tf.zeros([])))
     if is_sliced(variable):
-        weight, pull = total(weight), total(pull)
-    weight, pull = tf.sqrt(2.0 * weight), tf.sqrt(2.0 * pull)
-    ratio = TRUST * weight / (pull + decay * weight + EPSILON)
-    return tf.where(tf.logical_and(weight > 0.0, pull > 0.0), ratio, tf.ones_like(ratio))
+        weight, slope = total(weight), total(slope)
+    weight, slope = tf.sqrt(2.0 * weight), tf.sqrt(2.0 * slope)
+    ratio = TRUST * weight / (slope + decay * weight + EPSILON)
+    return tf.where(tf.logical_and(weight > 0.0, slope > 0.0), ratio, tf.ones_like(ratio))
 
 
 def _steps(variable):
-    """How many steps AdamW has made with `variable`, which may have been frozen for some."""
+    """The number of AdamW's updates of `variable`, which may have been frozen for some steps."""
     return _rooted(f"{variable.op.name}/Adam_steps", lambda: tf.zeros([], tf.int64), tf.int64)
 
 
 def _corrections(steps):
-    """1 - BETA1^steps and 1 - BETA2^steps, from float64: float32 loses four digits, but to the one
-    operation that an NPU has for it, which is also told where nothing is lost."""
+    """1 - BETA1^steps and 1 - BETA2^steps, from float64: float32 loses four digits. An NPU has no
+    float64; there expm1 loses none."""
     if for_npu():
         steps = tf.cast(tf.identity(steps), tf.float32)  # no reference goes into a Cast
         return [-tf.math.expm1(steps * math.log(b)) for b in (BETA1, BETA2)]

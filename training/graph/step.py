@@ -1,72 +1,107 @@
-"""Config and ranks -> the operations of a training step and of an evaluation, in one graph."""
+"""Settings and ranks -> the operations of a training step and of an evaluation, in one graph.
 
-import collections
+n images of a rank, b images of a rank's evaluation, B of all local ranks, D embedding dimension.
+"""
+
+from typing import Any, Callable, Dict, List, NamedTuple, Optional, Sequence, Tuple
 
 from runtime.distributed.collectives import Agreement, Collectives, Comparison, replicate
-from runtime.distributed.ranks import SINGLE
+from runtime.distributed.ranks import SINGLE, Ranks
 from runtime.npu.hccl import Hccl
-from runtime.tf1 import tf
-from training.graph.tower import build_tower, copied, learning_rate, tower_decay
-
-# train: the op that makes one step; before: the ops to run before it, one for each part of the
-# batch but the last (--accumulate). scalars: name -> tensor, computed only when fetched.
-# backbone: the variables of the net itself, moving statistics too; towers: each rank's Tower.
-# images_BHWC -> plain_BD, mirrored_BD: the evaluation's placeholder, the share of this process, and
-# the two embeddings of all ranks' shares. What ranks need: replicate, the op that makes all copies
-# equal before the first step; fingerprints, int64 [size], equal while the copies are; comparison of
-# what all were told; agreement of all processes; calls, what a rank says to the others in a step;
-# asked, to be fed whether this process was asked to stop (None where there is but one).
-Step = collections.namedtuple(
-    "Step",
-    "train before scalars backbone towers images_BHWC plain_BD mirrored_BD "
-    "replicate fingerprints comparison agreement calls asked",
-)
+from runtime.tf1 import for_npu, tf
+from training.graph.schedule import learning_rate
+from training.graph.settings import StepSettings
+from training.graph.tower import Tower, build_tower, copied, tower_decay
 
 
-def build_step(config, plan, batches, beside=None, ranks=SINGLE):
-    """batches: for each rank of this process its (images_nHWC uint8 RGB, labels_n int64 in
-    [0, plan.identities)), a part of its share of a batch. beside: name -> tensor, what else is
-    known of the part, to be shown with the scalars -> Step."""
+class StepOps(NamedTuple):
+    """The operations of a training step, of an evaluation, and of what ranks agree on."""
+
+    train: tf.Operation  # makes one step
+    accumulate: List[tf.Operation]  # to run before `train`: the parts of a batch but the last
+    scalars: Dict[str, tf.Tensor]  # computed only when fetched
+    backbone: List[tf.Variable]  # of the network itself, moving statistics too
+    towers: List[Tower]  # of this process's ranks
+    images_BHWC: tf.Tensor  # placeholder: this process's share of an evaluation batch
+    plain_BD: tf.Tensor  # embeddings of all ranks' shares
+    mirrored_BD: tf.Tensor  # the same of the mirrored images
+    replicate: tf.Operation  # makes all copies equal before the first step
+    fingerprints: tf.Tensor  # int64 [size], equal as long as the copies are
+    comparison: Comparison  # of the configs of all processes
+    agreement: Agreement  # of all processes
+    calls: List[Any]  # the collectives of a step
+    stop_feed: Optional[tf.Tensor]  # whether this process got a stop signal; None: one process
+
+
+def next_batch(
+    iterator: Any, ranks: Ranks
+) -> Tuple[List[Tuple[tf.Tensor, ...]], Dict[str, tf.Tensor], Tuple[tf.Tensor, ...]]:
+    """The next element of an iterator -> (batch of each local rank, extra scalars, the element).
+    The scalar input_seconds is the time that the step waits for its images."""
+    element, waited = timed_next(iterator)
+    if ranks.kind == "NPU":
+        return [element], {}, element
+    images, labels = (tf.split(tensor, ranks.per_host) for tensor in element[:2])
+    extra_scalars = dict(zip(["damaged"], element[2:]), input_seconds=waited)
+    return list(zip(images, labels)), extra_scalars, element
+
+
+def timed_next(iterator: Any) -> Tuple[Any, tf.Tensor]:
+    """(next element, float32 scalar: seconds from the request to its arrival). Measured in the
+    graph, so that neither a second session.run nor a copy is needed. The pipeline works ahead while
+    a step runs, so this is what it could not do in that time."""
+    if for_npu():  # it has no clock, and fetches its batch from a queue of its own
+        return iterator.get_next(), tf.zeros([])
+    with tf.device("/cpu:0"):
+        requested = tf.timestamp()
+        # Without these two dependencies the executor may read both times at once.
+        with tf.control_dependencies([requested]):
+            element = iterator.get_next()
+        with tf.control_dependencies(tf.nest.flatten(element)):
+            waited = tf.timestamp() - requested
+    return element, tf.cast(tf.maximum(waited, 0.0), tf.float32)  # the clock may be set back
+
+
+def build_step(
+    settings: StepSettings,
+    batches: Sequence[Tuple[tf.Tensor, ...]],
+    ranks: Ranks = SINGLE,
+    extra_scalars: Optional[Dict[str, tf.Tensor]] = None,
+) -> StepOps:
+    """The operations of a step. batches: for each rank of this process its (images_nHWC uint8 RGB,
+    labels_n int64 in [0, identities)), a part of its share of a batch."""
     with tf.device(ranks.device(ranks.local[0])):
         global_step = tf.train.get_or_create_global_step()
-        rate = learning_rate(config, plan, global_step)
-    shape = [len(ranks.local) * config.eval_batch_size] + list(plan.spec.image_size) + [3]
+        rate = learning_rate(global_step, settings.rates)
+    count, spec = len(ranks.local), settings.backbone.spec
+    shape = [count * settings.eval_batch_size] + list(spec.image_size) + [3]
     images_BHWC = tf.placeholder(tf.uint8, shape, "eval_images")
-    shares = tf.split(images_BHWC, len(ranks.local)) if ranks.size > 1 else [images_BHWC]
-    kind = Hccl if ranks.kind == "NPU" else Collectives
-    talks = [kind(rank, ranks.size, _hint(ranks)) for rank in ranks.local]
+    shares = tf.split(images_BHWC, count) if ranks.size > 1 else [images_BHWC]
+    collectives = [_collectives(ranks, rank) for rank in ranks.local]
     towers = []
-    for talk, batch, share in zip(talks, batches, shares):
-        with tf.device(ranks.device(talk.rank)), _scope(ranks, talk.rank):
-            towers.append(build_tower(config, plan, talk, batch, share, global_step, rate))
-    with tf.control_dependencies([tower.moved for tower in towers]):
-        train = tf.assign_add(global_step, 1).op  # the step is counted once, when all else is done
-    asked, stops = _asked(ranks, talks)
-    decays = _on_each(ranks, talks, towers, [train], lambda *of: tower_decay(config, *of))
-    decay = _first(decays)
-    scalars = dict(
-        towers[0].scalars,
-        loss=towers[0].scalars["inference_loss"] + decay,
-        decay_loss=decay,
-        learning_rate=rate,
-    )
-    scalars.update(beside or {})
-    if asked is not None:
-        scalars["asked"] = stops
-    before = [tf.group(*ops) for ops in zip(*(tower.before for tower in towers))]
-    plain_BD = _gathered(ranks, talks, towers, "plain_bD")
-    mirrored_BD = _gathered(ranks, talks, towers, "mirrored_bD")
-    shared = [global_step] if ranks.kind == "NPU" else []  # of a process; there each rank is one
-    copies = _on_each(
-        ranks, talks, towers, [], lambda talk, tower: replicate(talk, copied(tower) + shared)
-    )
-    prints = _on_each(ranks, talks, towers, [], _fingerprint)
-    members = [(talk, ranks.device(talk.rank)) for talk in talks]
+    for each, batch, share in zip(collectives, batches, shares):
+        with tf.device(ranks.device(each.rank)), _scope(ranks, each.rank):
+            towers.append(build_tower(settings, each, batch, share, global_step, rate))
+    # The counter is incremented after everything else: it seeds what the step draws, and a
+    # checkpoint of a step is whole when the counter shows it.
+    with tf.control_dependencies([tower.update_op for tower in towers]):
+        train = tf.assign_add(global_step, 1).op
+    everyone = _Everyone(ranks, collectives, towers)
+    stop_feed, stop_count = _stop(ranks, collectives)
+    scalars = dict(_scalars(settings, towers[0], everyone, train, rate), **(extra_scalars or {}))
+    if stop_feed is not None:
+        scalars["stop_count"] = stop_count
+    plain_BD = everyone.first(lambda each, tower: each.gather(tower.plain_bD))
+    mirrored_BD = everyone.first(lambda each, tower: each.gather(tower.mirrored_bD))
+    shared = [global_step] if ranks.kind == "NPU" else []  # there every rank has a counter
+    copies = everyone.make(lambda each, tower: replicate(each, copied(tower) + shared))
+    fingerprints = everyone.first(_fingerprint)
+    members = [(each, ranks.device(each.rank)) for each in collectives]
     comparison, agreement = Comparison(members), Agreement(members)
-    assert all(talk.calls == talks[0].calls for talk in talks), "towers differ"
-    return Step(
+    assert all(each.calls == collectives[0].calls for each in collectives), "towers differ"
+    return StepOps(
         train=train,
-        before=before,
+        accumulate=[tf.group(*ops) for ops in zip(*(tower.partial_ops for tower in towers))],
         scalars=scalars,
         backbone=towers[0].backbone,
         towers=towers,
@@ -74,62 +109,98 @@ def build_step(config, plan, batches, beside=None, ranks=SINGLE):
         plain_BD=plain_BD,
         mirrored_BD=mirrored_BD,
         replicate=tf.group(*copies),
-        fingerprints=_first(prints),
+        fingerprints=fingerprints,
         comparison=comparison,
         agreement=agreement,
-        calls=talks[0].calls,
-        asked=asked,
+        calls=collectives[0].calls,
+        stop_feed=stop_feed,
     )
 
 
-def _hint(ranks):
-    return "nccl" if ranks.kind == "GPU" and ranks.size > 1 else "auto"
+def _scalars(
+    settings: StepSettings,
+    tower: Tower,
+    everyone: "_Everyone",
+    train: tf.Operation,
+    rate: tf.Tensor,
+) -> Dict[str, tf.Tensor]:
+    """The scalars of a step. The decay reads the weights a second time, after the update: a read
+    without that dependency would race with the update, and its digits would vary."""
+    weight_decay = settings.update.weight_decay
+    decay = everyone.first(lambda each, own: tower_decay(weight_decay, each, own), after=[train])
+    return dict(
+        tower.scalars,
+        loss=tower.scalars["inference_loss"] + decay,
+        decay_loss=decay,
+        learning_rate=rate,
+    )
 
 
-def _scope(ranks, rank):
+def _collectives(ranks: Ranks, rank: int) -> Collectives:
+    hint = "nccl" if ranks.kind == "GPU" and ranks.size > 1 else "auto"
+    return (Hccl if ranks.kind == "NPU" else Collectives)(rank, ranks.size, hint)
+
+
+def _scope(ranks: Ranks, rank: int) -> Any:
     """The variable scope in which a rank's program is built."""
     name = ranks.scope(rank)
     return tf.variable_scope(name) if name else tf.variable_scope(tf.get_variable_scope())
 
 
-def _on_each(ranks, talks, towers, after, make):
-    """make(collectives, tower) on each rank's own device, after the ops `after`."""
-    made = []
-    for talk, tower in zip(talks, towers):
-        with tf.device(ranks.device(talk.rank)), tf.control_dependencies(after):
-            made.append(make(talk, tower))
-    return made
+class _Everyone:
+    """The local ranks with their collectives and towers, to build one more thing on each."""
+
+    def __init__(
+        self, ranks: Ranks, collectives: Sequence[Collectives], towers: Sequence[Tower]
+    ) -> None:
+        self.ranks, self.collectives, self.towers = ranks, collectives, towers
+
+    def make(
+        self,
+        build: Callable[[Collectives, Tower], Any],
+        after: Sequence[tf.Operation] = (),
+    ) -> List[Any]:
+        """build(collectives, tower) on each rank's own device, after some ops."""
+        made = []
+        for collectives, tower in zip(self.collectives, self.towers):
+            with tf.device(self.ranks.device(collectives.rank)), tf.control_dependencies(after):
+                made.append(build(collectives, tower))
+        return made
+
+    def first(
+        self,
+        build: Callable[[Collectives, Tower], tf.Tensor],
+        after: Sequence[tf.Operation] = (),
+    ) -> tf.Tensor:
+        """The first rank's tensor of `make`."""
+        return _first(self.make(build, after))
 
 
-def _first(tensors):
-    """The first of what all ranks made, when all have: a rank alone would wait for the others."""
+def _first(tensors: Sequence[tf.Tensor]) -> tf.Tensor:
+    """The first of all ranks' tensors, when all are there: a collective that is run on one rank
+    alone would wait for the others."""
     if len(tensors) == 1:
         return tensors[0]
     with tf.control_dependencies(tensors):
         return tf.identity(tensors[0])
 
 
-def _asked(ranks, talks):
-    """(bool to be fed, how many processes were fed True), or (None, None) with one process."""
+def _stop(
+    ranks: Ranks, collectives: Sequence[Collectives]
+) -> Tuple[Optional[tf.Tensor], Optional[tf.Tensor]]:
+    """(bool to be fed, number of processes that fed True); (None, None) with one process."""
     if ranks.host_count == 1:
         return None, None
-    asked = tf.placeholder_with_default(False, [], "asked")
+    feed = tf.placeholder_with_default(False, [], "asked")
     counts = []
-    for talk in talks:
-        with tf.device(ranks.device(talk.rank)):
-            counts.append(talk.sum(tf.cast(asked, tf.float32)))
-    return asked, _first(counts)
+    for each in collectives:
+        with tf.device(ranks.device(each.rank)):
+            counts.append(each.sum(tf.cast(feed, tf.float32)))
+    return feed, _first(counts)
 
 
-def _gathered(ranks, talks, towers, what):
-    """Each rank embeds its share of a batch, and all get all embeddings."""
-    return _first(
-        _on_each(ranks, talks, towers, [], lambda talk, tower: talk.gather(getattr(tower, what)))
-    )
-
-
-def _fingerprint(collectives, tower):
-    """int64 [size]: a number for each rank that its copies' bits alone decide."""
+def _fingerprint(collectives: Collectives, tower: Tower) -> tf.Tensor:
+    """int64 [size]: a number for each rank that only its copies' bits determine."""
     own = tf.zeros([], tf.int64)
     for place, variable in enumerate(copied(tower), start=1):
         bits = tf.bitcast(variable.read_value(), tf.int32)

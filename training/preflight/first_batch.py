@@ -1,31 +1,42 @@
-"""A look at the first records of the training data, beside the run's own reading of them.
+"""The first records of the training data, read apart from the run's pipeline.
 
-N images, H W pixels. What is damaged is passed over: the pipeline finds it when its turn comes.
+N images, H W pixels. Damaged records are skipped: the pipeline reports them at their step.
 """
 
 import collections
 import itertools
 import logging
 import os
+from typing import Dict, Iterator, List, NamedTuple, Sequence, Tuple
 
 import numpy as np
 
 from data.eval_data_reader import decode_images
 from data.formats.image_headers import image_fault, image_size
+from data.formats.manifest import Manifest
 from data.formats.tfrecord import parse_example
 from data.pipeline.decoding import Decoder
 from runtime.session import session_config
 from runtime.tf1 import tf
+from training.config import TrainConfig
+from training.plan import Plan
 
-DECODERS_APART = 2.0  # grey levels, in the mean; with red and blue exchanged it is ten times that
+DECODERS_APART = 2.0  # mean gray levels; with red and blue swapped it is ten times that
 SCANNED = 20000  # records that are compared with the verification sets
 
-# One record: its shard's path, its number there, its Example's bytes, and what those hold.
-Record = collections.namedtuple("Record", "shard number example label image")
+
+class Record(NamedTuple):
+    """One training record."""
+
+    shard: str  # path
+    number: int  # in the shard
+    example: bytes
+    label: int
+    image: bytes  # encoded, or raw pixels
 
 
-def records(path, manifest):
-    """The whole records of a data set, shard after shard."""
+def records(path: str, manifest: Manifest) -> Iterator[Record]:
+    """The undamaged records of a dataset, shard after shard."""
     is_file = not tf.io.gfile.isdir(path)
     for name, _ in manifest.shards:
         shard = path if is_file else os.path.join(path, name)
@@ -39,9 +50,9 @@ def records(path, manifest):
             continue
 
 
-def first_batch(config, plan, count):
+def first_batch(config: TrainConfig, plan: Plan, count: int) -> Tuple[np.ndarray, np.ndarray]:
     """(uint8 [N, H, W, 3] RGB, int64 [N]) of the first `count` records, or as many as there are,
-    decoded as training decodes them, if evaluation sees the same in them."""
+    decoded as in training, if evaluation decodes them to the same pixels."""
     found = []
     for record in records(config.tfrecords_file_path, plan.manifest):
         if record.label >= plan.identities and config.on_error == "stop":
@@ -50,37 +61,37 @@ def first_batch(config, plan, count):
                 f"has {plan.identities} identities; pass --num_output {record.label + 1} or more, "
                 "or convert the data again."
             )
-        if record.label < plan.identities and _fits(record.image, config.image_size):
+        if record.label < plan.identities and _has_size(record.image, config.image_size):
             found.append(record)
         if len(found) == count:
             break
     if not found:
         raise ValueError(
-            f"{config.tfrecords_file_path} holds no image of {config.image_size[0]} x "
-            f"{config.image_size[1]} that can be read; convert the data again."
+            f"{config.tfrecords_file_path} has no readable image of {config.image_size[0]} x "
+            f"{config.image_size[1]}; convert the data again."
         )
-    _doubt_order([record.label for record in found])
+    _check_order([record.label for record in found])
     return _decoded(config, plan, found)
 
 
-def _fits(image, size):
-    """Whether it is an image of that size: a file, or the pixels themselves."""
+def _has_size(image: bytes, size: Sequence[int]) -> bool:
+    """Whether it is an image of that size: encoded, or raw pixels."""
     if image_fault(image) is not None:
         return len(image) == size[0] * size[1] * 3
     return image_size(image) == tuple(size)
 
 
-def _doubt_order(labels):
+def _check_order(labels: List[int]) -> None:
     if len(labels) >= 16 and len(set(labels)) * 8 <= len(labels):
         logging.warning(
-            "the first %d records are of %d identities only: they seem to lie in their source's "
-            "order, which makes poor batches; convert the data again with --shuffle_seed.",
+            "the first %d records are of %d identities only: they seem to be in the order of their "
+            "source, which makes poor batches; convert the data again with --shuffle_seed.",
             len(labels),
             len(set(labels)),
         )
 
 
-def _decoded(config, plan, found):
+def _decoded(config: TrainConfig, plan: Plan, found: List[Record]) -> Tuple[np.ndarray, np.ndarray]:
     size, raw = tuple(config.image_size), image_fault(found[0].image) is not None
     with tf.Graph().as_default():
         decoder = Decoder(size, plan.identities, raw)
@@ -93,15 +104,15 @@ def _decoded(config, plan, found):
         if apart > DECODERS_APART:
             raise ValueError(
                 f"{config.tfrecords_file_path}: training and evaluation decode its images "
-                f"{apart:.1f} grey levels apart; in one of them the colours are in another order."
+                f"{apart:.1f} gray levels apart; one of them swaps the color channels."
             )
     return images_NHWC, labels_N
 
 
-def warn_of_overlap(config, plan, encoded):
-    """Says which sets hold images that are among the first SCANNED of the training data too, byte
-    for byte. encoded: set -> its encoded images. Two photographs of one person, or one photograph
-    packed twice, cannot be told so cheaply: silence proves nothing."""
+def warn_of_overlap(config: TrainConfig, plan: Plan, encoded: Dict[str, List[bytes]]) -> None:
+    """Logs which sets have images that are byte for byte among the first SCANNED training images.
+    encoded: set -> its encoded images. Two photographs of one person, or one that was encoded
+    twice, are not found: no warning is no proof."""
     known = {name: collections.Counter(map(hash, images)) for name, images in encoded.items()}
     shared, seen = collections.Counter(), 0
     for record in itertools.islice(records(config.tfrecords_file_path, plan.manifest), SCANNED):
@@ -112,7 +123,7 @@ def warn_of_overlap(config, plan, encoded):
         if count:
             logging.warning(
                 "%s: %d of its %d images are also among the first %d of %d training images, byte "
-                "for byte: its accuracy is not that of strangers.",
+                "for byte: its accuracy is not on unseen identities.",
                 name,
                 count,
                 len(encoded[name]),

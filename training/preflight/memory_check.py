@@ -1,54 +1,65 @@
-"""Whether a run fits the memory it will run in, told before any of it is taken."""
+"""Whether a run fits into memory, checked before any of it is allocated."""
 
 import logging
 import re
+from typing import Optional
 
+from runtime.distributed.ranks import Ranks
+from runtime.tf1 import tf
 from runtime.variables import variable_bytes
+from training.config import TrainConfig
 from training.cost.estimate import host_uses, net_bytes, step_peak
+from training.graph.step import StepOps
 
 GIB = float(2**30)
-WRONG = 0.15  # as far as an estimate may be off: a run is refused where even that does not save it
+TOLERANCE = 0.15  # error of the estimate: a run is refused only if even this much less is too much
 
 
-def check_fits_memory(session, step, config, ranks):
-    """Ends a run that cannot fit; says it where it is close. The graph is there by now, and is what
-    is reckoned from; its weights are not."""
-    if ranks.kind == "NPU":  # what its compiler keeps, the graph does not tell
+def check_fits_memory(
+    session: tf.Session, ops: StepOps, config: TrainConfig, ranks: Ranks
+) -> Optional[str]:
+    """Refuses a run that cannot fit and warns where it is close. Returns how much it needs, for the
+    log. The estimate is from the graph, whose variables are not allocated yet."""
+    if ranks.kind == "NPU":  # the graph does not show what its compiler allocates
         return None
-    state = [sum(variable_bytes(variable) for variable in tower.state) for tower in step.towers]
-    passing = step_peak(step.towers[0], step)
+    state = [sum(variable_bytes(variable) for variable in tower.state) for tower in ops.towers]
+    tensors = step_peak(ops.towers[0], ops)
     if ranks.kind == "GPU":
-        needs, room, where = max(state) + passing, _least_gpu(session), "the GPU gives TensorFlow"
+        needs, room, where = max(state) + tensors, _smallest_gpu(session), "TensorFlow's GPU has"
     else:
-        beside = host_uses(config, net_bytes(step), ranks.per_host, ranks.host_count, waiting=0)
-        needs = sum(state) + passing * len(state) + sum(beside.values())
+        uses = host_uses(config, net_bytes(ops), ranks.per_host, ranks.host_count, waiting=0)
+        needs = sum(state) + tensors * len(state) + sum(uses.values())
         room, where = machine_memory(), "this machine has"
-    return judge(needs, state[0], passing, room, where)
+    return compare_memory(needs, state[0], tensors, room, where)
 
 
-def judge(needs, state, passing, room, where):
-    """`3.1 of 23.5 GiB`, or an error. All in bytes; room: None where nobody tells."""
+def compare_memory(
+    needs: float, state: float, tensors: float, room: Optional[float], where: str
+) -> str:
+    """`3.1 of 23.5 GiB`, or a ValueError. All in bytes; room: None where it is unknown."""
     if room is None:
         return f"{needs / GIB:.1f} GiB"
-    said = (
-        f"the run needs about {needs / GIB:.1f} GiB ({state / GIB:.1f} for weights and their "
-        f"state, {passing / GIB:.1f} for what a step holds), and {where} {room / GIB:.1f}"
+    sentence = (
+        f"the run needs about {needs / GIB:.1f} GiB ({state / GIB:.1f} for weights and optimizer "
+        f"state, {tensors / GIB:.1f} for the tensors of a step), and {where} {room / GIB:.1f}"
     )
-    if needs * (1.0 - WRONG) > room:
+    if needs * (1.0 - TOLERANCE) > room:
         raise ValueError(
-            f"{said}; lower --batch_size or --sample_rate, or pass --accumulate or --recompute."
+            f"{sentence}; lower --batch_size or --sample_rate, or pass --accumulate or --recompute."
         )
-    if needs > room * (1.0 - WRONG):
-        logging.warning("%s: it may not fit.", said)
+    if needs > room * (1.0 - TOLERANCE):
+        logging.warning("%s: it may not fit.", sentence)
     return f"{needs / GIB:.1f} of {room / GIB:.1f} GiB"
 
 
-def _least_gpu(session):
+def _smallest_gpu(session: tf.Session) -> Optional[int]:
     limits = [d.memory_limit_bytes for d in session.list_devices() if d.device_type == "GPU"]
     return min(limits, default=None)
 
 
-def machine_memory(meminfo="/proc/meminfo", limit="/sys/fs/cgroup/memory.max"):
+def machine_memory(
+    meminfo: str = "/proc/meminfo", limit: str = "/sys/fs/cgroup/memory.max"
+) -> Optional[int]:
     """Bytes that this machine has, or its container may use; None where neither can be read."""
     found = []
     for path, pattern, unit in ((meminfo, r"MemTotal:\s+(\d+) kB", 1024), (limit, r"^(\d+)$", 1)):

@@ -8,7 +8,7 @@ from data import mx2tfrecords
 from data.formats.manifest import read_manifest
 from data.formats.tfrecord import example_bytes, read_frames, read_shard
 from data.pipeline.augment import Augmentation
-from data.pipeline.batches import damage, training_batches, training_labels
+from data.pipeline.batches import TrainingBatches, training_batches, training_labels
 from runtime.tf1 import tf
 from tests.data.tiny_records import write_records
 from tests.data.tiny_shards import SIZE, picture, take, write_set, write_shard
@@ -25,6 +25,12 @@ def folder(tmp_path_factory):
 def batches(path, count=1, batch_size=4, seed=3, augment="none", **others):
     others = dict(dict(image_size=(SIZE, SIZE), buffer_size=8), **others)
     return take(lambda: training_batches(path, batch_size, seed, augment=augment, **others), count)
+
+
+def explanation(error, path, batch_size):
+    """What is said of an error in the batches above."""
+    stream = TrainingBatches(path, batch_size, 3, image_size=(SIZE, SIZE), buffer_size=8)
+    return stream.explain(error)
 
 
 def labels(path, images, **others):
@@ -239,7 +245,7 @@ def test_a_damaged_record_stops_the_run_and_is_named(tmp_path):
     path = damaged_set(tmp_path)
     with pytest.raises(tf.errors.InvalidArgumentError) as caught:
         batches(path, 4, batch_size=3)
-    sentence = damage(caught.value)
+    sentence = explanation(caught.value, path, 3)
     named = [("a", 5), ("b", 2), ("b", 3)]
     assert any(f"{path}/{name}.tfrecords: record {number} " in sentence for name, number in named)
 
@@ -262,12 +268,13 @@ def test_a_flipped_bit_is_named_in_a_graph_that_has_a_seed_of_its_own(tmp_path):
     for seed in range(4):
         with tf.Graph().as_default():
             tf.set_random_seed(seed)
-            dataset = training_batches(path, 4, seed, 0, "none", 100, image_size=(SIZE, SIZE))
-            element = tf.data.make_one_shot_iterator(dataset).get_next()
+            options = dict(augment="none", buffer_size=100, image_size=(SIZE, SIZE))
+            stream = TrainingBatches(path, 4, seed, **options)
+            element = tf.data.make_one_shot_iterator(stream.dataset()).get_next()
             with tf.Session() as session, pytest.raises(tf.errors.InvalidArgumentError) as caught:
                 for _ in range(6):
                     session.run(element)
-        assert f"{shard}: record 5 cannot be trained on" in damage(caught.value)
+        assert f"{shard}: record 5 cannot be trained on" in stream.explain(caught.value)
 
 
 @pytest.mark.parametrize("place", [3, 40], ids=["in its length", "in its image"])
@@ -284,8 +291,9 @@ def test_a_flipped_bit_costs_one_record_with_skip(tmp_path, record, place):
     assert seen == set(range(20)) - {4 + record}
 
 
-def test_damage_says_nothing_of_other_errors():
-    assert damage(tf.errors.InvalidArgumentError(None, None, "something else")) is None
+def test_other_errors_are_not_explained(folder):
+    error = tf.errors.InvalidArgumentError(None, None, "something else")
+    assert explanation(error, folder, 3) is None
 
 
 def test_skipped_records_are_named_and_their_places_taken(tmp_path):
@@ -365,7 +373,7 @@ def test_a_label_beyond_the_identities_is_damage(tmp_path):
     write_shard(tmp_path / "b.tfrecords", [example_bytes(99, picture(1))] * 4)
     with pytest.raises(tf.errors.InvalidArgumentError) as caught:
         batches(manifest_of(path, 8), 2, batch_size=4)
-    assert "b.tfrecords: record" in damage(caught.value)
+    assert "b.tfrecords: record" in explanation(caught.value, path, 4)
 
 
 def test_an_unknown_recipe_or_error_policy_is_refused(folder):

@@ -4,7 +4,16 @@ import xml.dom.minidom
 
 import pytest
 
-from evaluation.report.charts import Scale, Series, histogram, line_chart, smoothed, spell, thinned
+from evaluation.report.charts import (
+    Axis,
+    Scale,
+    Series,
+    histogram,
+    line_chart,
+    smoothed,
+    spell,
+    thinned,
+)
 
 
 def svg_of(figure):
@@ -20,7 +29,7 @@ def points_of(figure):
 
 
 def test_a_line_runs_from_corner_to_corner_of_its_range():
-    figure = line_chart([Series("a", [0, 5, 10], [0, 1, 2])], "t", y_range=(0, 2))
+    figure = line_chart([Series("a", [0, 5, 10], [0, 1, 2])], "t", y_axis=Axis(range=(0, 2)))
     (line,) = points_of(figure)
     assert line == [(46.0, 198.0), (217.0, 105.0), (388.0, 12.0)]
 

@@ -34,7 +34,7 @@ def test_a_good_run_is_healthy():
             "not finite",
         ),
         (lambda i: dict(inference_loss=10.0 + i), diagnostics.BAD, "rises"),
-        (lambda i: dict(inference_loss=10.0), diagnostics.WATCH, "stands still"),
+        (lambda i: dict(inference_loss=10.0), diagnostics.WATCH, "is flat"),
     ],
 )
 def test_the_loss_is_watched(change, level, words):
@@ -78,10 +78,47 @@ def test_a_stuttering_input_is_watched():
 def test_nothing_logged_is_no_verdict():
     assert diagnostics.verdict(diagnostics.checks(run_of())) == (
         diagnostics.WATCH,
-        "Nothing to judge yet",
+        "No metrics yet",
     )
 
 
 def test_the_worst_comes_first():
     run = run_of([train_line(step, inference_loss=5.0 + step) for step in STEPS], RISING)
     assert diagnostics.checks(run)[0].question == "Loss"
+
+
+def test_a_finetuned_run_is_compared_with_its_checkpoint():
+    lines = [validation_line(0, 0.935), validation_line(100, 0.936), validation_line(200, 0.937)]
+    config = {"training": {"finetune": "old.ckpt"}}
+    run = Run("run", config, [], {"lfw": lines + [validation_line(300, 0.936)]}, {})
+    (check,) = found(run, "lfw")
+    assert check.level == diagnostics.OK and "checkpoint that was finetuned" in check.answer
+
+
+def test_throughput_is_steady_only_when_it_varies_little():
+    for rates, expected in (([100.0, 95.0, 104.0], True), ([60.0, 100.0, 190.0], False)):
+        lines = [train_line(i + 1, images_per_second=rates[i % 3]) for i in range(31)]
+        (check,) = found(run_of(lines), "Throughput")
+        assert check.level == diagnostics.OK and ("steady" in check.answer) == expected
+
+
+def test_a_slow_start_is_no_stutter():
+    lines = [train_line(i + 1, images_per_second=100.0 if i else 9.0) for i in range(6)]
+    (check,) = found(run_of(lines), "Throughput")
+    assert "steady" in check.answer
+
+
+def test_high_training_accuracy_with_a_flat_validation_is_overfitting():
+    lines = [train_line(step, accuracy=0.97) for step in STEPS]
+    flat = [validation_line(step, 0.71) for step in (100, 200, 300, 400, 490)]
+    (check,) = found(run_of(lines, flat), "Overfitting")
+    assert check.level == diagnostics.WATCH and "97 %" in check.answer
+    rising = [validation_line(step, 0.6 + step / 5000.0) for step in (100, 200, 300, 400, 490)]
+    assert not found(run_of(lines, rising), "Overfitting")
+    saturated = [validation_line(step, 0.998) for step in (100, 200, 300)]
+    assert not found(run_of(lines, saturated), "Overfitting")
+
+
+def test_an_overlap_with_the_training_images_is_bad():
+    run = run_of([], RISING)._replace(overlaps={"lfw": 12})
+    assert [check.level for check in found(run, "lfw")] == [diagnostics.BAD, diagnostics.OK]

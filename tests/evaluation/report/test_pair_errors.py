@@ -5,7 +5,7 @@ import csv
 import numpy as np
 import pytest
 
-from evaluation.report.pair_errors import people_errors, people_of, write_pairs_report
+from evaluation.report.pair_errors import people_errors, write_pairs_report
 from evaluation.verification_set import VerificationSet
 from tests.evaluation import tiny_sets
 
@@ -17,22 +17,16 @@ def scored(tmp_path):
     return pairs, pairs.evaluate(tiny_sets.FAKE_NET)
 
 
-def test_identities_follow_from_genuine_pairs_and_equal_images():
-    row_N = [0, 1, 2, 3, 1, 4, 5, 2]
-    issame_P = np.array([True, False, True, False])
-    assert people_of(row_N, issame_P).tolist() == [0, 0, 1, 2, 0, 0, 3, 1]
-
-
 def test_rejecting_every_pair_is_a_false_reject_of_each_genuine_one(scored):
     pairs, result = scored
-    rows = people_errors(result, people_of(pairs.row_N, result.issame_P), np.zeros(20, bool))
+    rows = people_errors(result, pairs.identity_N, np.zeros(20, bool))
     assert sum(row["false_rejects"] for row in rows) == result.issame_P.sum()
     assert sum(row["false_accepts"] for row in rows) == 0
 
 
 def test_an_impostor_pair_counts_for_both_of_its_identities(scored):
     pairs, result = scored
-    rows = people_errors(result, people_of(pairs.row_N, result.issame_P), np.ones(20, bool))
+    rows = people_errors(result, pairs.identity_N, np.ones(20, bool))
     assert sum(row["false_accepts"] for row in rows) == 2 * (~result.issame_P).sum()
 
 

@@ -1,6 +1,7 @@
 """Readers of weights: what comes back, and damage as one sentence, whatever byte it hits."""
 
 import json
+import os
 import struct
 
 import numpy as np
@@ -83,6 +84,7 @@ def test_damage_anywhere_is_one_sentence_or_harmless(tmp_path, ending):
         {"dtype": ["F32"], "shape": [1], "data_offsets": [0, 4]},
         {"dtype": "F32", "shape": [-1, -1], "data_offsets": [0, 4]},
         {"dtype": "F32", "shape": [1 << 62, 4], "data_offsets": [0, 0]},
+        {"dtype": "F32", "shape": [float("inf")], "data_offsets": [0, 4]},
         {"dtype": "F32", "shape": [1], "data_offsets": [4, 8]},
         {"dtype": "F32", "shape": [1], "data_offsets": 7},
         [],
@@ -94,3 +96,34 @@ def test_a_lying_safetensors_header_is_refused(tmp_path, entry):
     path.write_bytes(struct.pack("<Q", len(header)) + header + b"1234")
     with pytest.raises(ValueError, match="^[^\n]*$"):
         read_tensors(str(path))
+
+
+def test_a_small_npz_that_claims_to_be_large_is_refused_before_it_is_unpacked(tmp_path):
+    path = tmp_path / "a.npz"
+    np.savez_compressed(str(path), x=np.zeros((8, 4 << 20), np.float32))  # 128 MiB of zeros
+    with pytest.raises(ValueError, match="claims to hold"):
+        read_tensors(str(path))
+
+
+@pytest.mark.parametrize("ending", [".npz", ".safetensors"])
+def test_a_file_is_replaced_completely_or_not_at_all(tmp_path, ending):
+    path = tmp_path / f"a{ending}"
+    write_tensors(str(path), {"x": np.zeros(3, np.float32)})
+    before = path.read_bytes()
+    with pytest.raises((AttributeError, TypeError, ValueError)):
+        write_tensors(str(path), {"x": np.zeros(3, np.float32), "y": NoArray()})
+    assert path.read_bytes() == before and os.listdir(str(tmp_path)) == [path.name]
+
+
+class NoArray:
+    """Something that no writer can store."""
+
+    def __array__(self, *arguments, **options):
+        raise TypeError("no array")
+
+
+@pytest.mark.parametrize("name, message", [("a.onnx", "export_model.py"), ("a.txt", ".npz, .saf")])
+def test_a_format_that_is_not_of_weights_is_refused(tmp_path, name, message):
+    with pytest.raises(ValueError, match=message):
+        write_tensors(str(tmp_path / name), {"x": np.zeros(1, np.float32)})
+    assert not os.listdir(str(tmp_path))

@@ -50,7 +50,7 @@ def test_without_the_adapter_one_sentence_says_what_it_needs():
         adapted.adapter()
     words = str(caught.value)
     assert "CANN" in words and "TensorFlow 1.15 and Python 3.7" in words
-    assert ("here is TensorFlow 2" if TF2 else "here is TensorFlow 1.15") in words
+    assert ("this is TensorFlow 2" if TF2 else "this is TensorFlow 1.15") in words
 
 
 def test_what_must_be_off_is_off_by_value():
@@ -163,7 +163,7 @@ def test_a_rank_that_is_not_the_environments_ends_the_run(npu):  # noqa: F811
         with adapted.system(proto(), Ranks(host=1 - rank, kind="NPU", cards=2)):
             pass
 
-    with pytest.raises(ValueError, match="HCCL says that this is rank . of 2, and RANK_ID"):
+    with pytest.raises(ValueError, match="HCCL reports rank . of 2, but RANK_ID"):
         on_cards(npu, 2, program)
 
 

@@ -87,7 +87,7 @@ def test_the_commas_of_a_value_stay():
         (dict(npu_option=("dump_step=5-",)), "must be text of the form"),
         (dict(npu_option=("dynamic_input=true",)), "shapes are static here"),
         (dict(npu_option=("min_group_size=1",)), "no version of the adapter reads it"),
-        (dict(npu_option=("use_off_line=true",), use_off_line=True), "is said twice"),
+        (dict(npu_option=("use_off_line=true",), use_off_line=True), "is given twice"),
         (dict(npu_option=("jit_compile=true",), cann="6.3.RC1"), "came with CANN 7.0, and --cann"),
         (dict(hccl_timeout=600, cann="5.0.2"), "--hccl_timeout came with CANN 5.1"),
         (dict(cann="8.1"), "--cann 8.1 is not a version that is known here"),
@@ -101,7 +101,7 @@ def test_the_commas_of_a_value_stay():
         (dict(local_device_list="0,1"), "needs --local_rank_id"),
         (dict(local_device_list="0;1", local_rank_id=0), "must be text of the form"),
         (dict(graph_memory_max_size="15G"), "must be text of the form"),
-        (dict(is_tailing_optimization=True), "leave it out"),
+        (dict(is_tailing_optimization=True), "omit it"),
     ],
 )
 def test_what_the_adapter_would_ignore_is_refused(flags, words):
@@ -130,3 +130,40 @@ def test_gradients_are_scaled_wherever_half_precision_may_be():
 
 def test_nothing_in_the_table_is_newer_than_the_newest():
     assert max(option.since for option in OPTIONS.values()) <= NEWEST
+
+
+@pytest.mark.parametrize(
+    "option, cann, first",
+    [
+        ("external_weight=true", "5.1", "6.0"),
+        ("device_type=x", "5.0", "5.1"),
+        ("frozen_variable=true", "6.0", "6.3"),
+        ("graph_slice=auto", "6.3", "7.0"),
+    ],
+)
+def test_an_option_of_a_later_cann_is_refused(option, cann, first):
+    name = option.split("=")[0]
+    assert f"--{name} came with CANN {first}" in refusal(npu_option=(option,), cann=cann)
+    chosen(NpuFlags(npu_option=(option,), cann=first))
+
+
+@pytest.mark.parametrize(
+    "name", ["const_input", "enable_compress_weight", "experimental_model_deploy_mode"]
+)
+def test_an_option_that_training_cannot_use_is_refused_with_the_reason(name):
+    assert f"--npu_option {name} cannot be set here" in refusal(npu_option=(f"{name}=x",))
+
+
+def test_npu_help_lists_every_option_and_its_cann(capsys):
+    with pytest.raises(SystemExit) as end:
+        parse_flags(NpuFlags, ["--npu_help"])
+    shown = capsys.readouterr().out
+    assert end.value.code == 0 and not [name for name in OPTIONS if f"  {name}: " not in shown]
+    assert "  external_weight: true or false; CANN 6.0 or later" in shown
+
+
+def test_the_common_help_has_no_option_of_the_adapter(capsys):
+    with pytest.raises(SystemExit):
+        parse_flags(NpuFlags, ["--help_all"])
+    shown = capsys.readouterr().out
+    assert "--npu_option" in shown and "--precision_mode" not in shown

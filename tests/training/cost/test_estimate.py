@@ -9,9 +9,10 @@ from benchmarks.estimate import config_of
 from runtime.distributed.ranks import Ranks
 from runtime.tf1 import TF2, tf
 from training.cost import communication
-from training.cost.estimate import device_uses, estimate, one_rank, plan_of
+from training.cost.estimate import device_uses, estimate, one_rank
 from training.cost.peak_memory import needed
-from training.cost.table import plan_lines
+from training.cost.table import Hardware, plan_lines
+from training.graph.settings import step_settings
 from training.graph.step import build_step
 
 IDENTITIES, BATCH, SIDE, D = 101, 8, 32, 24
@@ -54,9 +55,9 @@ def test_traffic_is_that_of_the_calls_that_a_real_step_makes(size):
             )
             for _ in range(size)
         ]
-        step = build_step(config, plan_of(config, IDENTITIES), batches, ranks=Ranks(size))
+        step = build_step(step_settings(config, IDENTITIES), batches, Ranks(size))
         tower = step.towers[1]  # not the one that was estimated
-        ops = [op for op in needed([tower.moved]) if op.type in communication.OPS]
+        ops = [op for op in needed([tower.update_op]) if op.type in communication.OPS]
         keys = {op.get_attr("instance_key") for op in ops}
     assert len(keys) == len(ops)
     counted = {"sum": 0.0, "gather": 0.0}
@@ -94,21 +95,26 @@ def test_gradients_travel_beside_the_backward_pass_and_the_head_does_not():
         communication.Exchange(communication.GRADIENTS, "sum", 5, 0, 900.0),
         communication.Exchange("embeddings", "gather", 1, 0, 100.0),
     ]
-    apart, beside = communication.step_seconds(found, 2, 6, 2.0, bandwidth=100.0, latency=0.0)
+    apart, beside = communication.step_seconds(
+        found, 2, 6, communication.Speeds(2.0, bandwidth=100.0, latency=0.0)
+    )
     assert apart == pytest.approx(3.0 + 9.0 + 1.0)
     assert beside == pytest.approx(3.0 + 1.0 + 9.0 - 2.0)
 
 
 def test_a_plan_of_ten_million_identities_needs_no_host_and_no_data():
     config = small(batch_size=512 * 2, device="gpu")
-    lines = plan_lines(config, 10**7, 8, 64, 100.0, 900.0, device_memory=32.0)
-    assert "19,531 a rank" in lines[0]
+    lines = plan_lines(config, 10**7, Hardware(8, 64, 100.0, 900.0, device_memory=32.0))
+    assert "19,531 per rank" in lines[0]
     assert lines[-1].endswith("GiB of its device's 32: it fits.")
-    assert plan_lines(config, 10**7, 8, 64, device_memory=0.01)[-1].count("does not fit") == 1
+    assert (
+        plan_lines(config, 10**7, Hardware(8, 64, device_memory=0.01))[-1].count("does not fit")
+        == 1
+    )
 
 
 def test_a_plan_that_cannot_be_is_refused():
     with pytest.raises(ValueError, match="--batch_size 8 cannot be divided among 3 devices"):
-        plan_lines(small(), IDENTITIES, 3)
+        plan_lines(small(), IDENTITIES, Hardware(3))
     with pytest.raises(ValueError, match="pass --bandwidth"):
-        plan_lines(small(), IDENTITIES, 2, images_per_second=10.0)
+        plan_lines(small(), IDENTITIES, Hardware(2, images_per_second=10.0))

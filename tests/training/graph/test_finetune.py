@@ -53,11 +53,11 @@ def test_each_layer_moves_slower_than_the_one_behind_it(run):  # noqa: F811
 
 @pytest.mark.parametrize("said", ["block1/*", "=0.5", "block1/*=slow", "block1/*=-1"])
 def test_what_is_no_pattern_and_factor_is_refused(said):
-    with pytest.raises(ValueError, match="is no pattern=factor"):
+    with pytest.raises(ValueError, match="is not pattern=factor"):
         patterns([said], ["net/block1/W"])
 
 
 def test_a_pattern_that_fits_nothing_is_refused():
-    with pytest.raises(ValueError, match="block9/\\*=0.1 fits no variable of this net"):
+    with pytest.raises(ValueError, match="block9/\\*=0.1 matches no variable of this network"):
         patterns(["block9/*=0.1"], ["net/block1/W"])
     assert patterns(["class_centres=2"], ["net/block1/W"]) == [("class_centres", 2.0)]

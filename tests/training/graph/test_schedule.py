@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from runtime.tf1 import tf
-from training.graph.schedule import boundaries, default_rate, learning_rate, steps_of
+from training.graph.schedule import RateSettings, boundaries, default_rate, learning_rate, steps_of
 
 
 @pytest.mark.parametrize(
@@ -42,7 +42,7 @@ def test_boundaries_with_a_unit_are_not_rescaled():
 
 
 def test_boundaries_that_fall_are_refused():
-    with pytest.raises(ValueError, match="must rise"):
+    with pytest.raises(ValueError, match="must increase"):
         boundaries(("10ep", "5ep"), images=1000, batch_size=10)
 
 
@@ -53,7 +53,7 @@ def test_the_default_rate_grows_with_the_batch():
 def rates(steps, **settings):
     with tf.Graph().as_default(), tf.Session() as session:
         step = tf.placeholder(tf.int64, [])
-        rate = learning_rate(step, **settings)
+        rate = learning_rate(step, RateSettings(**settings))
         return [session.run(rate, {step: number}) for number in steps]
 
 
@@ -61,7 +61,7 @@ def test_piecewise_changes_at_its_boundaries_and_not_before():
     found = rates(
         [0, 9, 10, 19, 20, 99],
         schedule="piecewise",
-        peak=0.1,
+        peak_rate=0.1,
         total_steps=100,
         changes=[10, 20],
         factors=[1.0, 0.5, 0.1],
@@ -70,20 +70,27 @@ def test_piecewise_changes_at_its_boundaries_and_not_before():
 
 
 def test_warmup_rises_in_a_line_and_then_hands_over():
-    found = rates([0, 1, 4, 5, 50], schedule="constant", peak=0.5, total_steps=100, warmup_steps=5)
+    found = rates(
+        [0, 1, 4, 5, 50], schedule="constant", peak_rate=0.5, total_steps=100, warmup_steps=5
+    )
     np.testing.assert_allclose(found, [0.1, 0.2, 0.5, 0.5, 0.5], rtol=1e-6)
 
 
 def test_cosine_and_polynomial_end_at_zero():
     for schedule, middle in (("cosine", 0.1), ("polynomial", 0.1)):
-        settings = dict(schedule=schedule, peak=0.2, total_steps=100)
+        settings = dict(schedule=schedule, peak_rate=0.2, total_steps=100)
         np.testing.assert_allclose(rates([0, 50, 100], **settings), [0.2, middle, 0.0], atol=1e-7)
-    quarter = rates([25], schedule="cosine", peak=0.2, total_steps=100)
+    quarter = rates([25], schedule="cosine", peak_rate=0.2, total_steps=100)
     np.testing.assert_allclose(quarter, 0.1 * (1 + math.cos(math.pi / 4)), rtol=1e-6)
 
 
 def test_factors_that_do_not_fit_the_boundaries_are_refused():
     with pytest.raises(ValueError, match="--lr_factors has 2 values for 2 --lr_steps; pass 3"):
         rates(
-            [0], schedule="piecewise", peak=1.0, total_steps=9, changes=[1, 2], factors=[1.0, 0.5]
+            [0],
+            schedule="piecewise",
+            peak_rate=1.0,
+            total_steps=9,
+            changes=[1, 2],
+            factors=[1.0, 0.5],
         )

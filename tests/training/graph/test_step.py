@@ -12,6 +12,7 @@ from runtime.tf1 import TF2, tf
 from training.config import TrainConfig
 from training.graph import gradients
 from training.graph.finetune import start_from
+from training.graph.settings import step_settings
 from training.graph.step import build_step
 from training.plan import make_plan
 
@@ -50,7 +51,9 @@ class Run:
             batches = dataset.batch(part, drop_remainder=True)
             batches = tf.data.make_initializable_iterator(batches)
             self.element = batches.get_next()
-            self.step = build_step(config, self.plan, [self.element])
+            plan = self.plan
+            settings = step_settings(config, plan.identities, plan.rates, plan.frozen_steps)
+            self.step = build_step(settings, [self.element])
             device = session_config(config.device, xla=config.xla)
             self.session = tf.Session(config=device)
             self.session.run(batches.initializer)
@@ -67,7 +70,7 @@ class Run:
         """Makes steps; the named scalars of each."""
         wanted, found = [self.step.scalars[name] for name in names], []
         for _ in range(count):
-            for part in self.step.before:
+            for part in self.step.accumulate:
                 self.session.run(part)
             found.append(self.session.run([self.step.train] + wanted)[1:])
         return found
@@ -295,7 +298,7 @@ def test_finetuning_from_another_net_is_refused(small, run, tmp_path):
     with source.graph.as_default():
         only = [v for v in source.variables if v.op.name == "class_centres"]
         prefix = tf.train.Saver(only).save(source.session, str(tmp_path / "b_1.ckpt"))
-        with pytest.raises(ValueError, match="holds none of this net's"):
+        with pytest.raises(ValueError, match="has none of this network's"):
             start_from(source.session, prefix, source.step.backbone)
 
 
@@ -320,10 +323,10 @@ def test_settings_that_a_config_cannot_hold_are_refused(small, tmp_path):
 @pytest.mark.parametrize(
     "settings, sentence",
     [
-        (dict(accumulate=3), "--batch_size 8 cannot be cut into --accumulate 3 equal parts"),
+        (dict(accumulate=3), "--batch_size 8 cannot be divided into --accumulate 3 equal parts"),
         (dict(accumulate=2, sample_rate=0.5, batch_size=2), "use one of them"),
         (dict(margin=(9.0,)), "--margin 9.0 is out of range"),
-        (dict(lr_steps=("9step", "5step"), schedule="multistep"), "they must rise"),
+        (dict(lr_steps=("9step", "5step"), schedule="multistep"), "they must increase"),
     ],
 )
 def test_settings_that_contradict_end_before_a_graph(small, tmp_path, settings, sentence):

@@ -8,7 +8,8 @@ import pytest
 import train_nets
 from runtime.tf1 import tf
 from tests.test_end_to_end import flags
-from training.hooks.profiler import Profile, largest, main, npu_options, read_profile, steps_of
+from tools.profile import largest, main, read_profile
+from training.hooks.profiler import Profile, npu_options, steps_of
 
 TIMES = 3  # how often the traced step multiplies
 
@@ -108,13 +109,13 @@ def test_a_profile_of_an_ascend_card_is_read(tmp_path, capsys):
 
 @pytest.mark.parametrize("text", ["5", "0:3", "4:3", "a:b", "1:2:3", ""])
 def test_a_range_that_is_none_is_refused(text):
-    with pytest.raises(ValueError, match=f"--profile {text} is no range of steps"):
+    with pytest.raises(ValueError, match=f"--profile {text} is not a range of steps"):
         steps_of(text)
 
 
 def test_a_run_without_a_profile_is_refused(tmp_path):
     assert steps_of("20:22") == (20, 22) and steps_of(None) is None
-    with pytest.raises(ValueError, match="holds no profile; train with --profile START:STOP"):
+    with pytest.raises(ValueError, match="has no profile; train with --profile FIRST:LAST"):
         read_profile(str(tmp_path))
     (tmp_path / "profile" / "PROF_1").mkdir(parents=True)
     with pytest.raises(ValueError, match="run msprof --export=on"):

@@ -23,6 +23,7 @@ from tests.test_end_to_end import flags
 from tests.training.graph.test_step import config_of, run  # noqa: F401
 from training.plan import make_plan
 from training.preflight.checks import (
+    PreflightRun,
     check_preprocessing_matches,
     chosen_pairs,
     explain_loss,
@@ -33,7 +34,7 @@ from training.preflight.first_batch import first_batch, records
 
 
 def checked(each, first=0):
-    preflight(each.session, each.step, each.element, each.config, each.plan, first)
+    preflight(each.session, each.step, each.element, PreflightRun(each.config, each.plan, first))
 
 
 def test_a_sound_run_is_told_in_one_line_and_left_as_it_was(small, run, caplog):  # noqa: F811
@@ -42,8 +43,8 @@ def test_a_sound_run_is_told_in_one_line_and_left_as_it_was(small, run, caplog):
     before = run_.values()
     checked(run_)
     line = next(line for line in caplog.messages if line.startswith("checked in"))
-    assert "8 images of" in line and "20 pairs of lfw, cfp_fp can be judged" in line
-    assert "the loss begins near" in caplog.text and "WARNING" not in caplog.text
+    assert "8 images of" in line and "20 pairs of lfw, cfp_fp can be evaluated" in line
+    assert "the loss starts near" in caplog.text and "WARNING" not in caplog.text
     after = run_.values()
     for name in before:
         np.testing.assert_array_equal(after[name], before[name], err_msg=name)
@@ -54,9 +55,9 @@ def test_embeddings_that_are_the_same_for_all_images_are_refused(run):  # noqa: 
     for variable in run_.variables:
         if variable.op.name.endswith("W_conv2d"):
             variable.load(np.zeros(variable.shape.as_list(), np.float32), run_.session)
-    with pytest.raises(ValueError, match="images are one and the same before the first step: "):
+    with pytest.raises(ValueError, match="images are the same before the first step: "):
         checked(run_)
-    with pytest.raises(ValueError, match="the checkpoint's net gives nothing else"):
+    with pytest.raises(ValueError, match="the checkpoint's network ignores its input"):
         checked(run_, first=5)
 
 
@@ -118,7 +119,7 @@ def test_a_set_of_training_images_and_one_of_another_size_are_told(small, run, t
     write_pairs(str(tmp_path / "large.bin"), [large] * 40, [True, False] * 10)
     checked(run(eval_db_path=str(tmp_path), eval_datasets=("known", "large")))
     assert "known: 20 of its 40 images are also among the first 24 of 24" in caplog.text
-    assert "large.bin: its images are 40 x 48, and the net takes 32 x 32" in caplog.text
+    assert "large.bin: its images are 40 x 48, but the network takes 32 x 32" in caplog.text
     assert "large: " not in caplog.text
 
 
@@ -151,11 +152,9 @@ def test_a_first_loss_far_from_chance_is_doubted(small, tmp_path, caplog):
     caplog.set_level("INFO")
     config = config_of(small, tmp_path)
     explain_loss(44.0, 43.9, config, 10000)
-    assert (
-        "the loss begins near 44.0, as it should: chance gives arcface at scale 64" in caplog.text
-    )
+    assert "starts near 44.0 as expected: an untrained network has 43.9 with arcface" in caplog.text
     explain_loss(9.0, 43.9, config, 10000)
-    assert "the loss begins at 9.0, but chance gives" in caplog.text
+    assert "the loss starts at 9.0, but an untrained network has" in caplog.text
 
 
 def test_a_run_builds_its_nets_once_and_tells_where_the_start_went(

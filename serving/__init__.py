@@ -1,0 +1,1 @@
+"""An exported model and a face bank -> who is on a photo."""

@@ -1,0 +1,30 @@
+"""The sections below the headline."""
+
+import re
+
+from evaluation.report import charts, writer
+from tests.evaluation import tiny_sets
+from tests.evaluation.report.tiny_runs import text_of, whole_run
+from tests.evaluation.tiny_sets import train_line, validation_line
+
+
+def test_a_report_without_verification_sets_has_the_training_curves(tmp_path):
+    lines = [train_line(step) for step in range(10, 600, 10)]
+    text = text_of(writer.write_report(tiny_sets.write_run(tmp_path / "r", lines)))
+    assert "No validation. Pass" in text
+    for title in ("Loss", "Training accuracy", "Learning rate", "Images per second"):
+        assert f"<b>{title}</b>" in text
+
+
+def test_every_validation_is_in_the_table(tmp_path):
+    text = text_of(writer.write_report(whole_run(tmp_path / "demo")))
+    table = text.split("All validations")[1].split("</table>")[0]
+    assert table.count("<tr>") == 4 and "600 (best)" in table and "80.00 ± 1.00" in table
+
+
+def test_the_interval_band_lies_inside_the_chart(tmp_path):
+    lines = [validation_line(step, 0.99, accuracy_flip_interval=[0.9, 0.998]) for step in (0, 10)]
+    text = text_of(writer.write_report(tiny_sets.write_run(tmp_path / "r", lines)))
+    band = re.search(r'<polygon class="band c0" points="([^"]+)"', text).group(1)
+    heights = [float(point.split(",")[1]) for point in band.split()]
+    assert len(set(heights)) == 2 and min(heights) > charts.TOP and max(heights) < charts.BOTTOM

@@ -1,0 +1,68 @@
+"""Every lineage's graph translates, and an unknown operation is named."""
+
+import numpy as np
+import pytest
+
+from export import inference_graph, proof, runtimes
+from export.fold import optimize
+from export.onnx_writer import OnnxForm
+from export.translate import translate
+from runtime.tf1 import tf
+from tests.export.networks import ROWS, graph_of, narrow, write
+from tests.nets.tiny_nets import images
+
+
+@pytest.mark.parametrize("lineage, block", ROWS)
+def test_onnx_runtime_gives_the_checkpoints_embeddings(monkeypatch, lineage, block):
+    library = pytest.importorskip("onnxruntime")
+    network = narrow(monkeypatch, lineage, block)
+    images_NHWC = images(network.spec)
+    expected_ND = inference_graph.embed(network, images_NHWC)
+    graph = graph_of(network, fold=False)
+    for folded in (False, True):
+        if folded:
+            optimize(graph)
+        runtime = runtimes.onnx_runtime(library, write(graph, network, OnnxForm()))
+        batch = runtimes.input_of(images_NHWC, network.spec, "raw")
+        difference, _ = proof.differences(runtime.run(batch), expected_ND)
+        assert difference <= proof.TOLERANCE, folded
+
+
+@pytest.mark.parametrize("lineage, block", ROWS)
+def test_onnx_checker_accepts_every_lineage(monkeypatch, lineage, block):
+    onnx = pytest.importorskip("onnx")
+    network = narrow(monkeypatch, lineage, block)
+    graph = graph_of(network)
+    for opset in (9, 11, 13, 18, 22):
+        content = write(graph, network, OnnxForm(opset=opset))
+        onnx.checker.check_model(onnx.load_from_string(content), full_check=True)
+
+
+def test_unknown_operation_is_named():
+    with tf.Graph().as_default():
+        pixels_NHWC = tf.placeholder(tf.float32, [None, 4, 5, 3])
+        features_ND = tf.cos(tf.reduce_mean(pixels_NHWC, [1, 2]), name="wave")
+        with pytest.raises(ValueError, match="wave: TensorFlow's operation Cos has no translation"):
+            translate(pixels_NHWC, features_ND, {})
+
+
+def test_prelu_is_one_node(monkeypatch):
+    ops = [node.op for node in graph_of(narrow(monkeypatch, "arcface_torch")).nodes]
+    assert "PRelu" in ops and "Relu" not in ops and "Neg" not in ops
+
+
+def test_shapes_are_channels_first(monkeypatch):
+    graph = graph_of(narrow(monkeypatch, "arcface_torch"), fold=False)
+    conv = next(node for node in graph.nodes if node.op == "Conv")
+    assert graph.shapes[graph.input] == [None, 3, 32, 32]
+    assert graph.shapes[conv.output] == [None, 8, 32, 32]
+
+
+def test_dense_weights_are_permuted_to_channels_first():
+    with tf.Graph().as_default():
+        image_NHWC = tf.placeholder(tf.float32, [None, 2, 3, 4])
+        weights = np.arange(24 * 5, dtype=np.float32).reshape(24, 5)
+        features_ND = tf.matmul(tf.reshape(image_NHWC, [-1, 24]), tf.constant(weights))
+        gemm = translate(image_NHWC, features_ND, {}).nodes[-1]
+    expected = weights.reshape(2, 3, 4, 5).transpose(2, 0, 1, 3).reshape(24, 5).T
+    assert np.array_equal(gemm.weights["weight"], expected)
