@@ -96,7 +96,7 @@ class EvalConfig:
     )
 
 
-def main(argv: Optional[List[str]] = None) -> None:
+def main(argv: Optional[Sequence[str]] = None) -> None:
     config = parse_flags(EvalConfig, argv, description=__doc__.splitlines()[0])
     prefixes = checkpoints(config)
     paths = find_sets(config.eval_db_path, config.eval_datasets or None)
