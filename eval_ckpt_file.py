@@ -117,7 +117,7 @@ class EvalConfig:
     )
 
 
-def main(argv: Optional[List[str]] = None) -> None:
+def main(argv: Optional[Sequence[str]] = None) -> None:
     evaluate(parse_flags(EvalConfig, argv, description=__doc__.splitlines()[0]))
 
 

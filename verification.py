@@ -313,7 +313,7 @@ class VerificationConfig:
     plot: Optional[str] = flag(None, "image file to write the ROC curve to")
 
 
-def main(argv: Optional[List[str]] = None) -> None:
+def main(argv: Optional[Sequence[str]] = None) -> None:
     config = parse_flags(VerificationConfig, argv, description=__doc__.splitlines()[0])
     embeddings_ND, issame_P = read_array(config.embeddings, 2), read_array(config.issame, 1)
     mirrored_ND = read_array(config.mirrored, 2) if config.mirrored else None

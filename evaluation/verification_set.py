@@ -15,13 +15,14 @@ from evaluation import saved_pairs
 from evaluation.saved_pairs import SavedPairs
 from inference.batches import embed_images, prefetch
 
+EmbedBatch = Callable[[np.ndarray], Tuple[np.ndarray, np.ndarray]]  # (plain, mirrored) [B, D]
 HARDEST = 8  # pairs of each kind whose images are kept: impostors most alike, genuine least alike
 
 
 class NetFunction(NamedTuple):
     """The part of an embedder that a VerificationSet uses; an Embedder has the same attributes."""
 
-    embed_batch: Callable[[np.ndarray], Tuple[np.ndarray, np.ndarray]]  # (plain, mirrored) [B, D]
+    embed_batch: EmbedBatch
     image_size: Tuple[int, int]  # (height, width)
     batch_size: int  # images in one call, exactly
 
@@ -231,12 +232,9 @@ def _text_keys(rates: Dict[float, float]) -> Dict[str, float]:
     return {f"{far:g}": rate for far, rate in rates.items()}
 
 
-def evaluate_set(embed_batch, path, name, image_size, batch_size, folds=10, progress=None):
-    """SetResult of the .bin at `path`; for callers that do not keep a VerificationSet."""
+def evaluate_set(
+    embed_batch: EmbedBatch, path: str, name: str, image_size: Tuple[int, int], batch_size: int
+) -> SetResult:
+    """SetResult of the .bin at `path`, for callers that evaluate a set once."""
     net = NetFunction(embed_batch, image_size, batch_size)
-    return VerificationSet.open(path, folds).evaluate(net, progress)._replace(name=name)
-
-
-def check_set(path, folds=10):
-    """Raises ValueError for a set of which no accuracy can be computed."""
-    VerificationSet.open(path, folds)
+    return VerificationSet.open(path).evaluate(net)._replace(name=name)

@@ -5,7 +5,7 @@ python -m evaluation.report RUN [RUN...] [--output FILE]
 
 import dataclasses
 import sys
-from typing import List, Optional, Tuple
+from typing import Optional, Sequence, Tuple
 
 from evaluation.report.writer import write_comparison, write_report
 from runtime.cli import run
@@ -20,7 +20,7 @@ class ReportConfig:
     )
 
 
-def main(argv: Optional[List[str]] = None) -> None:
+def main(argv: Optional[Sequence[str]] = None) -> None:
     argv = list(sys.argv[1:] if argv is None else argv)
     if argv and not argv[0].startswith("-"):
         argv.insert(0, "--runs")

@@ -11,9 +11,9 @@ from typing import List, NamedTuple, Optional, Sequence, Tuple
 
 import numpy as np
 
-from data.eval_data_reader import decode_images, read_pairs
+from data.eval_data_reader import decode_images
 from data.formats.image_headers import image_size as image_size_of
-from evaluation.verification_set import check_set
+from evaluation.verification_set import VerificationSet
 from inference.batches import pad_batch
 from nets.build import IMAGES, PIXELS
 from runtime.tf1 import tf
@@ -146,10 +146,10 @@ def _why_constant(images_NHWC: np.ndarray, lengths_N: np.ndarray, run: Preflight
 
 def _look_at_set(path: str, image_size: Tuple[int, int]) -> List[bytes]:
     """All encoded images of a set that can be evaluated and of which some can be decoded."""
-    check_set(path)
-    encoded, issame_P = read_pairs(path)
-    pairs = chosen_pairs(issame_P)
-    some = [encoded[2 * pair + side] for pair in pairs for side in (0, 1)]
+    opened = VerificationSet.open(path)
+    encoded = [opened.image(number) for number in range(2 * len(opened))]
+    chosen = chosen_pairs(opened.issame_P)
+    some = [encoded[2 * pair + side] for pair in chosen for side in (0, 1)]
     decode_images(some, image_size, f"{path}: image")
     sizes = [image_size_of(image) for image in some]
     other = next((size for size in sizes if size not in (None, image_size)), None)
