@@ -125,6 +125,7 @@ def _check_output(config: FolderConfig) -> None:
 def _to_bin(config: FolderConfig) -> None:
     from data.eval_data_reader import write_pairs
 
+    assert config.pairs_path is not None
     paths, issame = read_pair_list(config.pairs_path, config.image_path)
     items = _with_landmarks([Item(path, 0) for path in paths], config)
     prepared = list(_prepared(items, config))

@@ -40,7 +40,8 @@ def merge_grouped_convolutions(graph: Graph) -> None:
         conv = producers.get(split.inputs[0]) if split else None
         after = consumers[total.output]
         if (
-            not conv
+            split is None
+            or conv is None
             or conv.op != "Conv"
             or split.op != "Reshape"
             or total.attributes["axes"] != [2]
@@ -48,7 +49,7 @@ def merge_grouped_convolutions(graph: Graph) -> None:
             continue
         if len(after) != 1 or after[0].op != "Reshape" or len(graph.shapes[split.output]) != 6:
             continue
-        groups, inputs, outputs = graph.shapes[split.output][1:4]
+        groups, inputs, outputs = (int(size or 0) for size in graph.shapes[split.output][1:4])
         weight = conv.weights["weight"]
         kernel = weight.shape[2:]
         weight = weight.reshape((groups, inputs, outputs) + kernel).transpose(0, 2, 1, 3, 4)
@@ -126,7 +127,9 @@ def fold_affines_before_the_dense_layer(graph: Graph) -> None:
     for layer in [node for node in graph.nodes if node.op == "Gemm"]:
         flat = producers.get(layer.inputs[0])
         node = producers.get(flat.inputs[0]) if flat and flat.op == "Flatten" else None
-        if not node or node.op != "Affine" or len(consumers[flat.output]) != 1:
+        if flat is None or node is None:
+            continue
+        if node.op != "Affine" or len(consumers[flat.output]) != 1:
             continue
         if len(consumers[node.output]) != 1:
             continue

@@ -253,7 +253,7 @@ def _accuracy(config: ExportConfig, network: Network, path: str) -> float:
         return plain, mirrored
 
     assert config.accuracy_set is not None
-    image_size = tuple(network.spec.image_size)
+    image_size = (network.spec.image_size[0], network.spec.image_size[1])
     return evaluate_set(embed_batch, config.accuracy_set, "set", image_size, size).flip.accuracy
 
 

@@ -22,9 +22,7 @@ USER_MISTAKE = 2
 REQUIRED = ("tensorflow", "numpy", "cv2", "tqdm", "yaml")
 
 
-def run(
-    main: Callable[[Optional[Sequence[str]]], Optional[int]], argv: Optional[Sequence[str]] = None
-) -> NoReturn:
+def run(main: Callable[..., Optional[int]], argv: Optional[Sequence[str]] = None) -> NoReturn:
     """Calls main(argv) and ends the process with its exit code, or 2 for a user's mistake."""
     logging.basicConfig(level=logging.INFO, format="%(message)s", stream=sys.stderr)
     try:

@@ -131,7 +131,7 @@ def public_functions(tree: ast.Module) -> Iterator[Function]:
     """Functions of the module and methods of its public classes without a leading underscore."""
     for node in tree.body:
         public_class = isinstance(node, ast.ClassDef) and not node.name.startswith("_")
-        for item in node.body if public_class else [node]:
+        for item in node.body if isinstance(node, ast.ClassDef) and public_class else [node]:
             if isinstance(item, (ast.FunctionDef, ast.AsyncFunctionDef)):
                 if not item.name.startswith("_") or item.name == "__init__":
                     yield item
@@ -268,7 +268,7 @@ def _stored_name(node: ast.AST) -> Optional[str]:
 
 
 def _called(node: ast.Call) -> str:
-    return getattr(node.func, "attr", None) or getattr(node.func, "id", "")
+    return str(getattr(node.func, "attr", None) or getattr(node.func, "id", ""))
 
 
 def _constant(node: ast.AST) -> object:

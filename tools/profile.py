@@ -14,7 +14,7 @@ import json
 import os
 import re
 import sys
-from typing import List, NamedTuple, Optional, Sequence, Tuple
+from typing import Any, Dict, List, NamedTuple, Optional, Sequence, Tuple
 
 from runtime.cli import run
 from runtime.flags import flag, parse_flags
@@ -114,9 +114,9 @@ def print_tables(rows: Sequence[Row], steps: Optional[int], top: int) -> None:
             print(f"{took / per:10.3f} {100 * took / total:5.1f}% {count / per:6.0f}  {name}")
 
 
-def largest(rows: Sequence[Row], column: int, top: int) -> List[Tuple[str, Tuple[float, int]]]:
+def largest(rows: Sequence[Row], column: int, top: int) -> List[Tuple[Any, Tuple[float, int]]]:
     """[(name, (milliseconds, times))] of a column's values, the longest first."""
-    sums = {}
+    sums: Dict[Any, Tuple[float, int]] = {}
     for row in rows:
         took, count = sums.get(row[column], (0.0, 0))
         sums[row[column]] = took + row[2], count + 1

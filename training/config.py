@@ -276,7 +276,7 @@ class TrainConfig(NpuFlags):
             block=self.block,
             width=self.width,
             embedding_size=self.embedding_size,
-            image_size=tuple(self.image_size),
+            image_size=(self.image_size[0], self.image_size[1]),
         )
 
 
@@ -284,7 +284,7 @@ class TrainConfig(NpuFlags):
 class MultiDeviceConfig(TrainConfig):
     """The flags of train_nets_mgpu.py: those of train_nets.py, and the devices and hosts."""
 
-    tfrecords_file_path: Optional[str] = flag(
+    tfrecords_file_path: Optional[str] = flag(  # type: ignore[assignment]
         None,
         "directory of *.tfrecords shards; not needed for --plan with --num_output",
         "data",

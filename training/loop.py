@@ -4,14 +4,14 @@ import os
 import signal
 import threading
 import time
-from typing import Any, Dict, Iterable, Optional, Sequence, Tuple
+from typing import Any, Callable, Dict, Iterable, Optional, Sequence, Tuple
 
 from runtime.tf1 import tf
 from training.graph.step import StepOps
 from training.hooks.base import Hook
 
 # Scalars that each part of a batch has: how those of all parts become one.
-OF_PARTS = {
+OF_PARTS: Dict[str, Callable[[Any], Any]] = {
     "input_seconds": sum,
     "damaged": lambda names: b"\n".join(name for name in names if name),
 }

@@ -128,7 +128,7 @@ class Trainer:
         if not config.resume:
             return
         self.resume_prefix, record = newest_whole(directory)
-        if record is None:
+        if record is None or self.resume_prefix is None:
             logging.info("--resume: no checkpoint in %s yet, a new run starts.", directory)
             return
         self.resume_record = record
@@ -234,9 +234,11 @@ class Trainer:
         """The message about TensorFlow's error, if it is one of ours; else the error is raised."""
         damaged = self.batches.explain(error)
         asserted = re.search(r"assertion failed: \[(.*?)\]", error.message, re.DOTALL)
-        if damaged is None and asserted is None:
+        if damaged is not None:
+            return damaged
+        if asserted is None:
             raise error
-        return damaged or " ".join(asserted.group(1).split()).rstrip(":") + "."
+        return " ".join(asserted.group(1).split()).rstrip(":") + "."
 
     def _profile(self) -> Profile:
         config = self.config

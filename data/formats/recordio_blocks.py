@@ -144,7 +144,7 @@ def read_blocks(
         for limit in range(begin + block_bytes, end + block_bytes, block_bytes):
             limit = min(limit, end)
             if at >= limit:  # one record spans the whole block
-                yield Block(np.empty(0, np.uint8), at, at, *_no_records(), broken=[])
+                yield Block(np.empty(0, np.uint8), at, at, *_no_records(), broken=[])  # type: ignore[misc]
                 continue
             block = _read_block(stream, size, at, limit, join=at == begin > 0)
             at = block.end
@@ -168,7 +168,7 @@ def _read_block(stream, size, at, limit, join):
         if skipped is not None:
             begin = at + skipped
             if begin >= limit:
-                return Block(data[:0], begin, begin, *_no_records(), broken=[])
+                return Block(data[:0], begin, begin, *_no_records(), broken=[])  # type: ignore[misc]
             found = find_records(data[skipped:], limit - begin, stop == size)
             if found is not None:
                 starts, stops, broken, end = found
@@ -197,7 +197,7 @@ def read_at(stream: BinaryIO, at: int, count: int) -> np.ndarray:
     view, done = memoryview(data), 0
     stream.seek(at)
     while done < count:
-        got = stream.readinto(view[done:])
+        got = stream.readinto(view[done:])  # type: ignore[attr-defined]
         if not got:
             raise ValueError(f"{stream.name}: shrank while it was read; is it still being copied?")
         done += got
@@ -278,7 +278,7 @@ def _fault(payload):
     return label_fault(labels[0]) or "has no image bytes"
 
 
-def unpack(payload: Union[memoryview, bytes]) -> Tuple[np.ndarray, bytes]:
+def unpack(payload: Union[memoryview, bytes]) -> Tuple[np.ndarray, Union[memoryview, bytes]]:
     """Payload -> (labels float32 [k], encoded bytes). One scalar label is k = 1."""
     if len(payload) < HEADER.size:
         raise ValueError(f"has {len(payload)} bytes, too few for its {HEADER.size}-byte header")

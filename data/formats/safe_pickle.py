@@ -88,13 +88,14 @@ class PickledText:
     __slots__ = ("raw", "codec", "latin1")
 
     def __init__(self, raw: bytes, codec: str) -> None:
-        self.raw, self.codec, self.latin1 = raw, codec, None
+        self.raw, self.codec = raw, codec
+        self.latin1: Optional[bytes] = None
 
     def encode(self) -> bytes:
         """bytes, one a character."""
         if self.latin1 is None:
             self.latin1 = self.raw.decode(self.codec).encode("latin1")
-            self.raw = None
+            self.raw = b""  # frees it
         return self.latin1
 
 

@@ -257,6 +257,8 @@ def hairline(person: Identity, x_U: np.ndarray) -> np.ndarray:
     nape = {"cropped": 6.0, "short": 7.0, "bob": 11.0, "long": 18.0}.get(style, 8.0)
     temple = -5.6 - 1.1 * max(0.0, person["temple"])
     edge = {"bob": 10.5 + 0.8 * person["hair_volume"], "long": 18.0}.get(style)
+    knots: Tuple[float, ...]
+    values: Tuple[float, ...]
     if style == "bald":
         knots, values = (0, 9, 12.5, 16, 19), (-30, -30, -2, 3, nape)
     elif edge is not None:

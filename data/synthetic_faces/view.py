@@ -4,7 +4,7 @@ The head is a cloud of points finer than the pixels, painted from far to near, s
 a cheek by itself. V x U is the geometry's grid, H x W the picture's.
 """
 
-from typing import Any
+from typing import Any, Optional
 
 import cv2
 import numpy as np
@@ -40,7 +40,7 @@ class View:
         middle[0] += PROFILE_SHIFT * (self.project(np.zeros(3))[0] - middle[0])
         jitter = rng.normal(0.0, 0.014, size=2) * self.side
         self.offset = np.array(CENTRE) * self.side + jitter - middle
-        self.depth_HW = None
+        self.depth_HW: Optional[np.ndarray] = None
 
     def _five_landmarks(self):
         """Eyes, tip of the nose, corners of the mouth, on the surface: [5, 3]."""
@@ -89,8 +89,8 @@ class View:
         colour_M3 += gloss_M[:, None]
         np.minimum(colour_M3, 255.0, out=colour_M3)
         canvas_HWC.reshape(-1, 3)[covered_M] = colour_M3.astype(np.uint8)
-        self.depth_HW = np.full((self.side, self.side), -99.0, np.float32)
-        self.depth_HW.ravel()[covered_M] = depth_N.take(source_M)
+        depth_HW = self.depth_HW = np.full((self.side, self.side), -99.0, np.float32)
+        depth_HW.ravel()[covered_M] = depth_N.take(source_M)
 
     def _shade(self, normals_VU3, hollow_VU):
         light = np.array(self.shot.light) @ self.rotation  # into the head's frame

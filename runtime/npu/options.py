@@ -334,7 +334,7 @@ def _defaults(cards, training, given):
 def cann_version(text: str) -> Tuple[int, int]:
     """ "6.3.RC1" -> (6, 3); outside the versions that the table covers is an error."""
     found = re.match(r"^(\d+)\.(\d+)", text)
-    version = tuple(map(int, found.groups())) if found else None
+    version = (int(found.group(1)), int(found.group(2))) if found else None
     if version is None or not OLDEST <= version <= (NEWEST[0], 99):
         raise ValueError(
             f"--cann {text} is not a version that is known here; pass one from "

@@ -38,6 +38,7 @@ def print_plan(config: MultiDeviceConfig) -> int:
     """Prints what a run would need; without --num_output the dataset is read."""
     identities = config.num_output
     if identities is None:
+        assert config.tfrecords_file_path is not None  # run_multi_device checks it
         identities = read_manifest(config.tfrecords_file_path).identities
     hardware = Hardware(
         config.num_devices or 1,

@@ -35,6 +35,7 @@ def steps_of(
             f"--{flag} {duration} is not a duration; write 2000 (a number of {_plural(plain)}), "
             f"500step, 0.5ep{', 0.1run' if total_steps else ''} or 1Mimg."
         ) from None
+    assert match is not None
     kind = next((k for k, text in zip(_KINDS, match.groups()[2:]) if text), plain)
     if kind == "run" and total_steps is None:
         raise ValueError(

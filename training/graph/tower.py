@@ -166,7 +166,10 @@ def _head(
     drawn: Sequence[tf.Tensor],
 ) -> HeadOutputs:
     inputs = HeadInputs(
-        collectives.gather(embedded_nD), collectives.gather(labels_n), turn, drawn or None
+        collectives.gather(embedded_nD),
+        collectives.gather(labels_n),
+        turn,
+        (drawn[0], drawn[1]) if drawn else None,
     )
     parts = HeadParts(collectives.maximum, collectives.sum, collectives.rank, collectives.size)
     return class_centres_loss(inputs, head, parts)

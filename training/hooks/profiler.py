@@ -66,7 +66,7 @@ class Profile(Hook):
         return _Traced(session, self) if self.steps else session
 
     def wants(self, step: int) -> Iterable[str]:
-        self.active = bool(self.steps) and self.steps[0] <= step <= self.steps[1]
+        self.active = self.steps is not None and self.steps[0] <= step <= self.steps[1]
         return ()
 
     def after(self, step: int, values: Dict[str, Any], seconds: float) -> None:
@@ -82,7 +82,7 @@ class Profile(Hook):
             if self.summaries:
                 self._add_to_tensorboard(step)
         self.runs = []
-        if step == self.steps[1]:
+        if self.steps is not None and step == self.steps[1]:
             logging.info("traced: python -m tools.profile %s", os.path.dirname(self.directory))
 
     def end(self, step: int) -> None:

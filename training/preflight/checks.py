@@ -53,9 +53,8 @@ def preflight(
     images_NHWC, labels_N = first_batch(config, plan, element[0].shape.as_list()[0])
     check_preprocessing_matches(session, images_NHWC)
     loss, length = _try_batch(session, ops, element, (images_NHWC, labels_N), run)
-    encoded = {
-        name: _look_at_set(path, tuple(config.image_size)) for name, path in plan.sets.items()
-    }
+    size = (config.image_size[0], config.image_size[1])
+    encoded = {name: _look_at_set(path, size) for name, path in plan.sets.items()}
     warn_of_overlap(config, plan, encoded)
     sets = f"{PAIRS} pairs of {', '.join(encoded)}" if encoded else "no verification set"
     logging.info(
