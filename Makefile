@@ -43,7 +43,7 @@ venv-tf1: .venv-tf1/ready
 	@touch $@
 
 .venv/ready-dev: .venv/ready requirements-dev.txt requirements-export.txt
-	.venv/bin/python $(PIP) -r requirements-dev.txt
+	.venv/bin/python $(PIP) -r requirements-dev.txt -r requirements-export.txt
 	@touch $@
 
 .venv-tf1/ready-dev: .venv-tf1/ready requirements-dev.txt
