@@ -150,7 +150,9 @@ def _reshape(t: _Translator, op: tf.Operation, values: List[Any]) -> Any:
         flat = t.graph.add("Flatten", t.tensor(op.inputs[0]), [None, shape[1]], axis=1)
         return flat if source[1:3] == [1, 1] else Flat(flat, channels_first(source)[1:])
     target = [None if length in (None, -1) else int(length) for length in target]
-    assert min(len(source), len(target)) >= 4 and source[:3] == target[:3], op.name
+    # TensorFlow 1.15 does not infer height and width of a reshape to computed lengths
+    fits = all(known in (None, length) for known, length in zip(source[:3], target[:3]))
+    assert min(len(source), len(target)) >= 4 and fits, op.name
     shape = channels_first(target)
     return t.graph.add("Reshape", t.tensor(op.inputs[0]), shape, target=[0] + shape[1:])
 

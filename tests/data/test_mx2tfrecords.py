@@ -436,7 +436,7 @@ def test_ctrl_c_ends_it_quietly_and_running_again_completes_it(larger, tmp_path)
     words = ["--bin_path", larger, "--shards", "8", "--workers", "2", "--tfrecords_file_path"]
     out, work = str(tmp_path / "out"), str(tmp_path / "out.incomplete")
     done = ended(signal.SIGINT, "bucket-", work, words + [out])
-    assert (done.returncode, done.stdout, done.stderr) == (130, b"", b"")
+    assert (done.returncode, done.stdout, done.stderr) == (130, b"", b"interrupted.\n")
     assert not os.path.exists(out)
     assert run_script(larger, out, *words[2:6]).returncode == 0
     assert read_manifest(out).images == 6000
