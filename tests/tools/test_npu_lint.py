@@ -48,7 +48,7 @@ def test_the_command_names_what_it_finds(npu, tiny_net, monkeypatch, capsys):  #
     words = ["--lineage", "insightface_tf_vgg", "--net_depth", "16", "--block", "ir"]
     assert npu_lint.main(words) == 0
     assert "operations of" in capsys.readouterr().out
-    monkeypatch.delitem(npu_lint.npu_graph.EVIDENCE, "Exp")
+    monkeypatch.delitem(npu_lint.compiled_ops.EVIDENCE, "Exp")
     assert npu_lint.main(words) == npu_lint.FAULTS
     assert (
         "  training: nothing shows that the device has Exp (first: Exp" in capsys.readouterr().out
