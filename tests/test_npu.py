@@ -159,10 +159,13 @@ def test_a_card_evaluates_to_the_accuracies_of_a_cpu(npu, small, on_cpu, tmp_pat
             ["--precision", "bf16"],
             "--precision bf16 cannot be used with --device npu: the Ascend 910",
         ),
-        (["--batch_size", "9"], "--batch_size 9 is that of all 1 cards"),
+        (["--batch_size", "9"], "--batch_size 9 is divided among 1 cards"),
         (["--on_error", "skip"], "which the device cannot hold"),
         (["--accumulate", "2"], "compiled as a second graph"),
-        (["--iterations_per_loop", "3"], "--epoch 4step is 4 steps, and --iterations_per_loop 3"),
+        (
+            ["--iterations_per_loop", "3"],
+            "--epoch 4step is 4 steps, but --iterations_per_loop makes 3",
+        ),
         (["--iterations_per_loop", "2", "--no_enable_data_pre_proc"], "--enable_data_pre_proc too"),
         (["--npu_option", "jit_compile=true", "--cann", "5.1"], "came with CANN 7.0"),
         (["--npu_option", "no_such=1"], "no option of NpuOptimizer"),
@@ -273,7 +276,7 @@ def test_a_step_of_eight_cards_is_the_step_of_a_cpu(npu, tiny_net, small, tmp_pa
                 whole = weights[name]
             else:
                 continue  # the loss scale, which a CPU in full precision has not
-            np.testing.assert_allclose(value, whole, rtol=1e-5, atol=1e-5, err_msg=name)
+            np.testing.assert_allclose(value, whole, rtol=1e-4, atol=1e-4, err_msg=name)
 
 
 @pytest.mark.skipif(TF2, reason="the adapter is for TensorFlow 1.15")

@@ -39,6 +39,10 @@ class StopSignal:
         return 128 + signal.Signals[self.received] if self.received else STOPPED_ELSEWHERE
 
     def __enter__(self) -> "StopSignal":
+        self._before: Dict[int, Any] = {}
+        # Python accepts handlers in the main thread only; a caller's thread trains without them.
+        if threading.current_thread() is not threading.main_thread():
+            return self
         self._before = {number: signal.signal(number, self._handle) for number in SIGNALS}
         # Python runs handlers between two bytecodes, and so not inside session.run. The C handler
         # writes each signal to this pipe at once; a thread counts them.
@@ -49,6 +53,8 @@ class StopSignal:
         return self
 
     def __exit__(self, *_: Any) -> None:
+        if not self._before:
+            return
         signal.set_wakeup_fd(self._wakeup_before)
         os.close(self._writer)  # which ends the thread
         for number, handler in self._before.items():
