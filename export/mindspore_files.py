@@ -12,6 +12,7 @@ from export import onnx_proto
 from export.inference_graph import Network
 from nets.weights.layout import to_theirs
 from nets.weights.name_maps import their_name
+from runtime.protobuf import fields
 from runtime.variables import plain_name
 
 PARAMETERS = {"W_conv2d": "weight", "W": "weight", "b": "bias", "alphas": "w"}  # the others stay
@@ -48,13 +49,13 @@ def read_checkpoint(path: str) -> Dict[str, np.ndarray]:
     with open(path, "rb") as stream:
         content = stream.read()
     found = {}
-    for number, value in _fields(content):
+    for number, value in fields(memoryview(content)):
         assert number == 1, number
-        parts = dict(_fields(value))
-        tensor = list(_fields(parts[2]))
+        parts = dict(fields(value))
+        tensor = list(fields(parts[2]))
         shape = [item for key, item in tensor if key == 1]
         data = next(item for key, item in tensor if key == 3)
-        found[parts[1].decode()] = np.frombuffer(data, "<f4").reshape(shape)
+        found[bytes(parts[1]).decode()] = np.frombuffer(data, "<f4").reshape(shape)
     return found
 
 
@@ -66,24 +67,3 @@ def _value(name: str, array: np.ndarray) -> onnx_proto.Chunks:
     tensor += onnx_proto.text(2, "Float32")
     tensor += onnx_proto.message(3, [memoryview(array.reshape(-1)).cast("B")])
     return onnx_proto.message(1, onnx_proto.text(1, name) + onnx_proto.message(2, tensor))
-
-
-def _fields(content: bytes):
-    """(field number, int or bytes) of a message, in order."""
-    place = 0
-    while place < len(content):
-        key, place = _varint(content, place)
-        value, place = _varint(content, place)
-        if key & 7 == onnx_proto.BYTES:
-            value, place = content[place : place + value], place + value
-        yield key >> 3, value
-
-
-def _varint(content: bytes, place: int):
-    value = shift = 0
-    while True:
-        byte = content[place]
-        value |= (byte & 127) << shift
-        place, shift = place + 1, shift + 7
-        if byte < 128:
-            return value, place

@@ -5,9 +5,11 @@ skipped, so that a file of 260 MB is read in milliseconds.
 """
 
 import os
-from typing import Any, Dict, Iterator, List, NamedTuple, Set, Tuple, Union
+from typing import Any, Dict, List, NamedTuple, Set, Tuple, Union
 
 import numpy as np
+
+from runtime.protobuf import ProtobufError, fields
 
 # Field numbers of onnx.proto.
 IR_VERSION, GRAPH, OPSETS, METADATA = 1, 7, 8, 14  # ModelProto
@@ -48,26 +50,34 @@ def read_onnx(path: str) -> OnnxFile:
         raise ValueError(f"{path} is empty; copy or export the model again.")
     try:
         return _parse_model(memoryview(np.memmap(path, np.uint8, mode="r").data))
-    except (_DamagedError, UnicodeDecodeError) as error:
+    except (_DamagedError, ProtobufError, UnicodeDecodeError) as error:
         raise ValueError(
-            f"{path} is not a whole ONNX file ({error}); copy or export it again."
+            f"{path} is not a whole ONNX file ({_reason(error)}); copy or export it again."
         ) from None
+
+
+def _reason(error: Exception) -> str:
+    if not isinstance(error, ProtobufError):
+        return str(error)
+    if error.missing is not None:
+        return f"{error.missing} bytes are missing at its end"
+    return "it ends inside a number" if error.at_end else "its bytes are not protobuf"
 
 
 def _parse_model(view: memoryview) -> OnnxFile:
     graph, ir_version, opset = None, 0, 0
     metadata: Dict[str, str] = {}
-    for number, value in _fields(view):
+    for number, value in fields(view):
         if number == IR_VERSION:
             ir_version = value
         elif number == GRAPH:
             graph = _parse_graph(value)
         elif number == OPSETS:
-            domain_and_version = dict(_fields(value))
+            domain_and_version = dict(fields(value))
             if not bytes(domain_and_version.get(1, b"")):
                 opset = domain_and_version.get(2, 0)
         elif number == METADATA:
-            entry = dict(_fields(value))
+            entry = dict(fields(value))
             metadata[_text(entry.get(1, b""))] = _text(entry.get(2, b""))
     if graph is None:
         raise _DamagedError("it has no graph")
@@ -81,14 +91,14 @@ def _parse_graph(view: memoryview) -> Tuple[Any, Any, Any, bool]:
     weights: Set[str] = set()
     names: List[str] = []
     quantized = False
-    for number, value in _fields(view):
+    for number, value in fields(view):
         if number == NODE:
-            node = dict(_fields(value))  # a repeated field keeps its last value: not needed here
+            node = dict(fields(value))  # a repeated field keeps its last value: not needed here
             if len(names) < FIRST_NODES:
                 names.append(_text(node.get(3, b"")))
             quantized = quantized or b"Quantize" in bytes(node.get(4, b""))
         elif number == INITIALIZER:
-            weights.update(_text(name) for field, name in _fields(value) if field == 8)
+            weights.update(_text(name) for field, name in fields(value) if field == 8)
         elif number in (INPUT, OUTPUT):
             (inputs if number == INPUT else outputs).append(_parse_tensor(value))
     return [each for each in inputs if each.name not in weights], outputs, names, quantized
@@ -96,12 +106,12 @@ def _parse_graph(view: memoryview) -> Tuple[Any, Any, Any, bool]:
 
 def _parse_tensor(view: memoryview) -> TensorInfo:
     """ValueInfoProto{1 name, 2 type{1 tensor_type{1 elem_type, 2 shape{1 dim}}}}."""
-    value = dict(_fields(view))
-    tensor = dict(_fields(dict(_fields(value.get(2, view[:0]))).get(1, view[:0])))
+    value = dict(fields(view))
+    tensor = dict(fields(dict(fields(value.get(2, view[:0]))).get(1, view[:0])))
     shape: List[Dimension] = []
-    for number, dimension in _fields(tensor.get(2, view[:0])):
+    for number, dimension in fields(tensor.get(2, view[:0])):
         if number == 1:
-            entry = dict(_fields(dimension))
+            entry = dict(fields(dimension))
             shape.append(int(entry[1]) if 1 in entry else _text(entry.get(2, b"")) or "?")
     dtype = DTYPES.get(tensor.get(1, 0), f"type {tensor.get(1, 0)}")
     return TensorInfo(_text(value.get(1, b"")), dtype, tuple(shape))
@@ -109,37 +119,6 @@ def _parse_tensor(view: memoryview) -> TensorInfo:
 
 class _DamagedError(Exception):
     """The bytes are not those of an ONNX file."""
-
-
-def _fields(view: memoryview) -> Iterator[Tuple[int, Any]]:
-    """(field number, value) of a message: an int, or a view of a length-delimited field."""
-    at = 0
-    value: Any
-    while at < len(view):
-        key, at = _varint(view, at)
-        number, kind = key >> 3, key & 7
-        if kind == 0:
-            value, at = _varint(view, at)
-        elif kind in (1, 2, 5):
-            size, at = (8, at) if kind == 1 else (4, at) if kind == 5 else _varint(view, at)
-            if at + size > len(view):
-                raise _DamagedError(f"{at + size - len(view)} bytes are missing at its end")
-            value, at = view[at : at + size], at + size
-        else:
-            raise _DamagedError("its bytes are not protobuf")
-        yield number, value
-
-
-def _varint(view: memoryview, at: int) -> Tuple[int, int]:
-    value = shift = 0
-    while at < len(view) and shift < 70:
-        byte = view[at]
-        value, shift, at = value | (byte & 127) << shift, shift + 7, at + 1
-        if byte < 128:
-            return value, at
-    raise _DamagedError(
-        "it ends inside a number" if at >= len(view) else "its bytes are not protobuf"
-    )
 
 
 def _text(value: Any) -> str:

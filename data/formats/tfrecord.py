@@ -13,6 +13,7 @@ from typing import Any, Iterator, List, NamedTuple, Optional, Tuple
 import numpy as np
 
 from data.formats.crc32c import crc32c, extend, extend_rows, masked
+from runtime.protobuf import ProtobufError, fields, number
 
 LENGTH, TAIL = struct.Struct("<QI"), 4  # before and behind an Example
 LARGEST_EXAMPLE = 1 << 28
@@ -139,22 +140,28 @@ def count_shard(path: str) -> Count:
 
 def parse_example(example: bytes) -> Tuple[int, bytes]:
     """Example bytes -> (label, image bytes); ValueError says what it lacks."""
-    view = memoryview(example)
+    try:
+        return _label_and_image(memoryview(example))
+    except ProtobufError as error:
+        raise ValueError(f"is no Example: {error}") from None
+
+
+def _label_and_image(view):
     features = {}
-    for field, feature_map in _fields(view):
+    for field, feature_map in fields(view):
         if field == 1:
-            for inner, entry in _fields(_bytes(feature_map)):
+            for inner, entry in fields(_bytes(feature_map)):
                 if inner == 1:
-                    parts = dict(_fields(_bytes(entry)))
+                    parts = dict(fields(_bytes(entry)))
                     features[bytes(_bytes(parts.get(1, b"")))] = _bytes(parts.get(2, b""))
     image, label = features.get(IMAGE), features.get(LABEL)
     if image is None or label is None:
         missing = "image_raw" if image is None else "label"
         raise ValueError(f"has no feature {missing!r} but {sorted(map(_text, features))}")
     images = [
-        value for kind, items in _fields(image) if kind == 1 for _, value in _fields(_bytes(items))
+        value for kind, items in fields(image) if kind == 1 for _, value in fields(_bytes(items))
     ]
-    labels = [value for kind, items in _fields(label) if kind == 3 for value in _integers(items)]
+    labels = [value for kind, items in fields(label) if kind == 3 for value in _integers(items)]
     if len(images) != 1 or len(labels) != 1:
         raise ValueError(f"holds {len(images)} images and {len(labels)} labels, not one of each")
     if labels[0] < 0:
@@ -164,14 +171,14 @@ def parse_example(example: bytes) -> Tuple[int, bytes]:
 
 def _integers(items):
     """The int64 values of an Int64List, packed or not."""
-    for field, value in _fields(_bytes(items)):
+    for field, value in fields(_bytes(items)):
         if field == 1 and isinstance(value, int):
             yield _signed(value)
         elif field == 1:
             at = 0
             while at < len(value):
-                number, at = _varint(value, at)
-                yield _signed(number)
+                unsigned, at = number(value, at)
+                yield _signed(unsigned)
 
 
 def _signed(value):
@@ -186,37 +193,6 @@ def _bytes(value):
 
 def _text(name):
     return name[:40].decode("ascii", "backslashreplace")
-
-
-def _fields(view):
-    """(field number, int or memoryview) of a protobuf message."""
-    at = 0
-    while at < len(view):
-        key, at = _varint(view, at)
-        field, wire = key >> 3, key & 7
-        if wire == 0:
-            value, at = _varint(view, at)
-        elif wire in (1, 2, 5):
-            size = 8 if wire == 1 else 4
-            if wire == 2:
-                size, at = _varint(view, at)
-            if size > len(view) - at:
-                raise ValueError("is no Example: a field is longer than its message")
-            value, at = view[at : at + size], at + size
-        else:
-            raise ValueError(f"is no Example: wire type {wire}")
-        yield field, value
-
-
-def _varint(view, at):
-    value = shift = 0
-    while at < len(view) and shift < 70:
-        byte = view[at]
-        value |= (byte & 0x7F) << shift
-        at, shift = at + 1, shift + 7
-        if byte < 0x80:
-            return value & 0xFFFFFFFFFFFFFFFF, at
-    raise ValueError("is no Example: a number does not end")
 
 
 def _damage(path, at, reason):
