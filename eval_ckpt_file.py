@@ -24,10 +24,9 @@ from inference.model_files import BACKENDS, PRECISIONS, is_exported, read_metada
 from inference.preprocessing import from_flags
 from runtime.cli import run
 from runtime.files import atomic_write
-from runtime.flags import flag, parse_flags
+from runtime.flags import DEVICES, flag, parse_flags
 from verification import plot_roc, roc_curve
 
-DEVICES = ("cpu", "gpu", "npu")  # as in runtime.session, which loads TensorFlow
 SHOWN_FAR = "0.001"
 HEADINGS = (
     "checkpoint",

@@ -22,9 +22,8 @@ from inference.embedder import Embedder
 from inference.model_files import BACKENDS, PRECISIONS
 from inference.preprocessing import CHANNEL_ORDERS, from_flags
 from runtime.cli import run
-from runtime.flags import flag, parse_flags
+from runtime.flags import DEVICES, flag, parse_flags
 
-DEVICES = ("cpu", "gpu", "npu")
 STARS = "*" * 50
 DATED = "%Y_%m_%d-%H_%M_%S"  # how ais_bench names the directory of a run
 

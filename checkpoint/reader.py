@@ -12,11 +12,8 @@ import numpy as np
 from checkpoint.format import (
     check_path,
     find_checkpoint,
-    find_checkpoints,
     plain_prefix,
     read_record,
-    step_of,
-    write_record,
 )
 from nets.lineages import NetSpec
 from nets.weights.layout import describe, differences
@@ -24,21 +21,6 @@ from nets.weights.name_maps import canonical, recognise
 from runtime.files import first_line
 from runtime.tf1 import tf
 from runtime.variables import stored, variable_bytes
-
-__all__ = [  # the first four from checkpoint.format, for those who only read
-    "find_checkpoints",
-    "read_record",
-    "step_of",
-    "write_record",
-    "SavedVariable",
-    "spec_of",
-    "stored_names",
-    "variable_arrays",
-    "restore",
-    "load",
-    "run_restore",
-    "restore_op",
-]
 
 AVERAGE = "/ExponentialMovingAverage"  # what tf.train.ExponentialMovingAverage names its own
 LARGE = 256 << 20  # bytes; such variables are restored one after the other

@@ -20,8 +20,6 @@ from checkpoint.format import (
     RECORD,
     WRITING,
     check_path,
-    clear_unfinished,
-    newest_whole,
     remove_checkpoint,
     size_and_crc,
     steps_in,
@@ -34,16 +32,6 @@ from runtime.files import first_line, sync_directory, sync_file
 from runtime.session import session_config
 from runtime.tf1 import tf
 from runtime.variables import is_sliced, plain_name, stored
-
-__all__ = [  # the last three from checkpoint.format
-    "CheckpointWriter",
-    "merge_op",
-    "save_arrays",
-    "save_op",
-    "clear_unfinished",
-    "newest_whole",
-    "steps_in",
-]
 
 SAVE_BLOCK = 256 << 20  # bytes of a large variable that are read and written together
 ATTEMPTS = 2  # a network file system often recovers; a full disk may have lost an old checkpoint

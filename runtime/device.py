@@ -24,9 +24,8 @@ from typing import Any, Callable, List, Mapping, Optional, Sequence, Tuple
 from runtime import tf1
 from runtime.distributed.collectives import Collectives
 from runtime.distributed.ranks import Ranks
+from runtime.flags import DEVICES
 from runtime.tf1 import TF2, tf
-
-DEVICES = ("cpu", "gpu", "npu")
 
 
 class Device:
@@ -58,9 +57,10 @@ class Device:
 
         In the graph, so that neither a second session.run nor a copy is needed: both times are
         read by the run that uses the batch. The pipeline works ahead while a step runs, so this is
-        the part that it did not finish beside the steps."""
+        what it could not do in that time."""
         with tf.device("/cpu:0"):
             started = tf.timestamp()
+            # Without these two dependencies the executor may read both times at once.
             with tf.control_dependencies([started]):
                 element = batches.get_next()
             with tf.control_dependencies(tf.nest.flatten(element)):
@@ -93,16 +93,10 @@ class Device:
         pairs: (gradient, variable); finite: bool scalar, over all ranks; loss_scale has
         update(finite) or is None; size: the number of ranks."""
 
-        def branch(make):
-            def run():
-                with tf.control_dependencies([make()]):
-                    return tf.constant(True)
-
-            return run
-
         updated = tf.cond(finite, branch(update), branch(tf.no_op))
         if loss_scale is None:
             return updated, finite
+        # The scale changes after the update, whose gradients were divided by this step's scale.
         with tf.control_dependencies([updated]):
             return loss_scale.update(finite), finite
 
@@ -343,6 +337,16 @@ def strategy(name: str) -> Device:
 def current() -> Device:
     """The strategy of the default graph; that of CPU and GPU where `build_graph` has not run."""
     return _NPU if tf1.for_npu() else _HOST
+
+
+def branch(make: Callable[..., Any], *arguments: Any) -> Callable[[], tf.Tensor]:
+    """make(*arguments), which returns an op, as a branch of tf.cond, which returns a tensor."""
+
+    def run() -> tf.Tensor:
+        with tf.control_dependencies([make(*arguments)]):
+            return tf.constant(True)
+
+    return run
 
 
 def true_indices(labels_N: tf.Tensor) -> tf.Tensor:

@@ -30,6 +30,8 @@ from runtime.cli import complain
 
 C = typing.TypeVar("C")
 
+DEVICES = ("cpu", "gpu", "npu")  # the choices of --device
+
 # What users of other trainers type -> the flags that may be meant, the first that exists.
 SYNONYMS = {
     "learning_rate": ("lr",),

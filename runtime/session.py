@@ -2,10 +2,9 @@
 
 import os
 
+from runtime.flags import DEVICES
 from runtime.npu import adapter, card, options
 from runtime.tf1 import TF2, tf
-
-DEVICES = ("cpu", "gpu", "npu")
 
 
 def session_config(device="cpu", log_device_mapping=False, xla=False, flags=None):

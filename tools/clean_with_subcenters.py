@@ -30,8 +30,7 @@ from data.formats.manifest import Manifest, read_manifest  # noqa: E402
 from data.formats.tfrecord import read_shard  # noqa: E402
 from inference.backends.checkpoint import CheckpointEmbedder  # noqa: E402
 from runtime.cli import run  # noqa: E402
-from runtime.flags import flag, parse_flags  # noqa: E402
-from runtime.session import DEVICES  # noqa: E402
+from runtime.flags import DEVICES, flag, parse_flags  # noqa: E402
 
 CENTRES = "class_centres"
 

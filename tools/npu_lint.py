@@ -19,8 +19,8 @@ from typing import Tuple
 from losses.class_slices import slice_of
 from losses.face_losses import LOSSES
 from losses.partial_fc import drawn_groups
-from runtime import tf1
 from runtime.cli import run
+from runtime.device import strategy
 from runtime.distributed.ranks import Ranks
 from runtime.flags import build, flag, parse_flags
 from runtime.npu import adapter, compiled_ops
@@ -94,7 +94,7 @@ def lint(config, cards=1, **said):
     ranks = Ranks(host=cards - 1, kind="NPU", cards=cards)
     told = ascend.adapted(build(MultiDeviceConfig, said), ranks)
     with _environment(ranks), tf.Graph().as_default():
-        tf1.build_for("npu")
+        strategy("npu").build_graph()
         settings = step_settings(told, config.identities, RATES, frozen_steps=3)
         step = build_step(settings, [_batch(told, config.identities, ranks)], ranks)
         sets = {

@@ -6,9 +6,8 @@ from typing import Any, Dict, NamedTuple, Optional, Tuple
 from data.pipeline.augment import RECIPES, Augmentation, recipe
 from losses.face_losses import LOSSES, MARGIN_GRADIENTS, PAST_PI
 from nets.lineages import LINEAGES, NetSpec
-from runtime.flags import flag
+from runtime.flags import DEVICES, flag
 from runtime.npu.options import NpuFlags
-from runtime.session import DEVICES
 from training.graph.optimizer import OPTIMIZERS
 from training.graph.schedule import SCHEDULES
 

@@ -1,6 +1,7 @@
 """The stream of batches that this process trains on."""
 
 from data.pipeline.batches import TrainingBatches
+from runtime.device import strategy
 from runtime.distributed.ranks import Ranks
 from runtime.tf1 import tf
 from training import ascend
@@ -27,6 +28,6 @@ def iterator_from(
 ) -> tf.data.Iterator:
     """The iterator of the batches after `step` steps."""
     dataset = batches.dataset(step * config.batch_size // ranks.host_count)
-    if config.device == "npu" and config.sample_rate < 1.0:
+    if strategy(config.device).draws_on_host and config.sample_rate < 1.0:
         dataset = ascend.with_draws(dataset, config, identities, step, ranks)
     return tf.data.make_initializable_iterator(dataset)

@@ -14,6 +14,7 @@ import sys
 import time
 from typing import Any, Dict, List, Mapping, NamedTuple, Optional, Sequence, Tuple
 
+from runtime.device import strategy
 from runtime.distributed.heartbeat import file_of
 from runtime.distributed.hosts import find_hosts
 from runtime.distributed.watchdog import LOST
@@ -216,7 +217,7 @@ def _describe(code: int) -> str:
 
 def children_of(config: MultiDeviceConfig, environ: Mapping[str, str]) -> List[Member]:
     """The processes that this one starts and supervises; none if it is one of them."""
-    several_cards = config.device == "npu" and (config.num_devices or 1) > 1
+    several_cards = strategy(config.device).one_rank_per_process and (config.num_devices or 1) > 1
     if several_cards and "RANK_ID" not in environ:
         return this_server(config.num_devices, environ, config.directory("logs"))
     if not config.supervise:

@@ -11,6 +11,7 @@ from evaluation.verification_set import find_sets
 from losses.face_losses import find_loss
 from losses.partial_fc import drawn_groups
 from nets.lineages import NetSpec
+from runtime.device import strategy
 from runtime.distributed.ranks import SINGLE, Ranks
 from training.config import TrainConfig
 from training.graph import schedule
@@ -127,7 +128,7 @@ def _identities(config: TrainConfig, manifest: Manifest) -> int:
 def _check_sampling(config: TrainConfig, identities: int, ranks: Ranks) -> None:
     images = config.batch_size // config.accumulate
     groups = config.cluster.draw_groups or ranks.size
-    whole = config.device == "npu"  # there the input pipeline draws, and omits no image
+    whole = strategy(config.device).draws_on_host  # the input pipeline omits no image
     drawn_groups(identities, config.sample_rate, images, groups, 0, ranks.size, whole)
 
 

@@ -4,9 +4,9 @@ import dataclasses
 from typing import Any, List, Mapping, Tuple
 
 from runtime import tf1
+from runtime.device import strategy
 from runtime.distributed.hosts import check_port_is_free, find_hosts
 from runtime.distributed.ranks import Ranks
-from runtime.npu import card
 from runtime.tf1 import tf
 from training.config import MultiDeviceConfig, TrainConfig
 from training.graph.step import StepOps
@@ -17,8 +17,9 @@ PER_HOST = {"config", "task_index", "eval_db_path", "tfrecords_file_path", "log_
 
 def find_ranks(config: MultiDeviceConfig, environ: Mapping[str, str]) -> Ranks:
     """The ranks of a run, of which this process drives those of its host."""
-    if config.device == "npu":
-        return card.ranks(environ)
+    ranks = strategy(config.device).ranks(environ)
+    if ranks is not None:
+        return ranks
     hosts = find_hosts(config.worker_hosts, config.task_index, environ)
     check_port_is_free(hosts)
     if config.wire != "fp32" and not tf1.TF2:

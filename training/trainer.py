@@ -9,13 +9,13 @@ from typing import Any, Dict, List, Optional
 
 from checkpoint.format import clear_unfinished, find_checkpoints, newest_whole
 from checkpoint.writer import CheckpointWriter
-from runtime import tf1
 from runtime.cli import complain
+from runtime.device import strategy
 from runtime.distributed.hosts import Hosts, wait_for_hosts
 from runtime.distributed.ranks import SINGLE, Ranks, open_target, prepared
 from runtime.distributed.socket_filter import restrict_port_to
 from runtime.distributed.watchdog import LOST, Watchdog
-from runtime.npu import adapter, card
+from runtime.npu import adapter
 from runtime.session import session_config
 from runtime.tf1 import tf
 from training import ascend
@@ -59,8 +59,9 @@ class Trainer:
     def __init__(self, config: TrainConfig, ranks: Optional[Ranks] = None) -> None:
         """Computes and checks everything that needs no graph. ranks: the devices that take part; by
         default one, which on Ascend is the card that the environment names."""
+        self.device = strategy(config.device)
         if ranks is None:
-            ranks = card.ranks(os.environ) if config.device == "npu" else SINGLE
+            ranks = self.device.ranks(os.environ) or SINGLE
         self.ranks = ranks
         self.config = ascend.adapted(adopt_net_of(config), ranks)
         self.steps_per_call = self.config.iterations_per_loop or 1
@@ -144,7 +145,7 @@ class Trainer:
         enter(adapter.system(self.session_config, ranks))
         enter(tf.Graph().as_default())
         enter(tf.device(ranks.home))
-        tf1.build_for(config.device)
+        self.device.build_graph()
         tf.set_random_seed(config.seed)
         self.batches = open_batches(config, ranks)
         self.iterator = iterator_from(self.batches, config, plan.identities, self.first_step, ranks)
@@ -174,7 +175,7 @@ class Trainer:
             self.first_step,
         )
         self.memory = check_fits_memory(session, self.ops, config, self.ranks)
-        _initialize(session)
+        self.device.initialize(session)
         if self.resume_prefix:
             self.writer.restore(session, self.resume_prefix)
         elif config.finetune:
@@ -186,7 +187,7 @@ class Trainer:
 
     def preflight(self) -> None:
         """Checks what a batch and a few pairs show before the first step."""
-        if self.ranks.kind == "NPU":  # where every check would compile a graph of its own
+        if not self.device.fetches_vary:  # where every check would compile a graph of its own
             return
         preflight(
             self.session,
@@ -201,9 +202,9 @@ class Trainer:
         session, stop, ops = self.session, self.stop, self.ops
         trace = self._profile()
         hooks = [trace, *self._hooks(), self.startup]
-        if self.ranks.kind == "NPU":
+        if not self.device.fetches_vary:
             hooks.append(ascend.FetchAllScalars(ops))
-        ops = ops._replace(train=adapter.repeated_step(session, ops.train, self.steps_per_call))
+        ops = ops._replace(train=self.device.repeat_step(session, ops.train, self.steps_per_call))
         steps = (self.first_step, self.plan.total_steps)
         try:
             last = train_loop(trace.wrap(session), ops, steps, hooks, stop, self.steps_per_call)
@@ -243,7 +244,7 @@ class Trainer:
     def _profile(self) -> Profile:
         config = self.config
         return Profile(
-            config.profile if config.device != "npu" else None,  # a card writes its own
+            config.profile if self.device.profiles_in_session else None,
             os.path.join(config.output_path, "profile"),
             config.directory("summary") if self.ranks.leads else None,
             self.ranks.host,
@@ -290,10 +291,3 @@ class Trainer:
             ReplicaCheck(plan.ckpt_steps, ops.fingerprints, ranks),
             self.checkpoints,
         ]
-
-
-def _initialize(session: tf.Session) -> None:
-    if tf1.for_npu():
-        adapter.initialise(session, tf.global_variables() + tf.local_variables())
-    else:
-        session.run([tf.global_variables_initializer(), tf.local_variables_initializer()])

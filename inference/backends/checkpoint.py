@@ -12,8 +12,9 @@ from inference.backends.base import Backend, ModelOptions
 from inference.batches import BothWays, embed_encoded
 from nets.build import embeddings
 from nets.lineages import NetSpec
+from runtime.device import strategy
 from runtime.session import session_config
-from runtime.tf1 import build_for, tf
+from runtime.tf1 import tf
 
 DEFAULT_BATCH = 64
 DYNAMIC = ("cpu", "gpu")  # devices that run any batch; others compile one static shape
@@ -37,7 +38,7 @@ class CheckpointEmbedder:
 
     def __enter__(self) -> "CheckpointEmbedder":
         with tf.Graph().as_default() as graph:
-            build_for(self.device)
+            strategy(self.device).build_graph()
             shape = [self.batch_size] + list(self.image_size) + [3]
             self._images_BHWC = tf.placeholder(tf.uint8, shape, "images")
             self._outputs = self._build()

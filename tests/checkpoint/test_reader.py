@@ -5,7 +5,7 @@ import os
 import numpy as np
 import pytest
 
-from checkpoint.format import find_checkpoints, read_record, step_of, write_record
+from checkpoint.format import find_checkpoints, read_record, write_record
 from checkpoint.reader import restore, spec_of, variable_arrays
 from checkpoint.writer import save_arrays
 from nets.lineages import NetSpec
@@ -51,14 +51,6 @@ def test_a_broken_record_is_refused_in_a_sentence(tmp_path, text):
     (tmp_path / "a.ckpt.json").write_text(text)
     with pytest.raises(ValueError, match="^[^\n]*$"):
         spec_of(str(tmp_path / "a.ckpt"))
-
-
-def test_checkpoints_are_found_by_step(tmp_path):
-    for name in ("iter_20.ckpt", "iter_100.ckpt", "iter_best_30.ckpt"):
-        (tmp_path / f"InsightFace_{name}.index").write_text("")
-    found = find_checkpoints(str(tmp_path))
-    assert [step_of(prefix) for prefix in found] == [20, 30, 100]
-    assert find_checkpoints(found[0]) == find_checkpoints(found[0] + ".index") == found[:1]
 
 
 def test_a_prefix_or_directory_without_checkpoint_is_refused(tmp_path):

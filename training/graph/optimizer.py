@@ -3,11 +3,11 @@
 R rows of a variable that a gradient names, B of them in a block, D numbers in a row.
 """
 
-import math
 from typing import Any, Callable, List, NamedTuple, Optional, Sequence, Tuple
 
 from losses.centre_cosines import RowGradient, for_blocks, in_blocks
-from runtime.tf1 import for_npu, tf
+from runtime.device import current
+from runtime.tf1 import tf
 from runtime.variables import decayed_variables, is_sliced, sliced_like
 
 SUM_BLOCK = 1 << 14  # rows of a variable that decay_loss squares per iteration
@@ -96,7 +96,11 @@ def apply_gradients(
         if kind == "lars" and decay:
             own = own._replace(rate=own.rate * _trust(variable, gradient, decay, total))
         if kind == "adamw":
-            own = own._replace(corrections=_corrections(tf.assign_add(_steps(variable), 1)))
+            own = own._replace(
+                corrections=current().bias_corrections(
+                    tf.assign_add(_steps(variable), 1), (BETA1, BETA2)
+                )
+            )
         update = _update_rows if isinstance(gradient, tf.IndexedSlices) else _update_all
         updates.append(update(variable, gradient, kind, own, decay))
     return tf.group(*updates)
@@ -113,13 +117,7 @@ def make_slots(variables: Sequence[tf.Variable], kind: str = "momentum") -> List
 
 def slot(variable: tf.Variable, name: str = "Momentum") -> tf.Variable:
     """The variable of zeros beside `variable`, named <variable>/<name> wherever it is made."""
-
-    def zeros() -> tf.Tensor:
-        # A folded constant would share its memory with the slot, and the first write to a row
-        # would copy the whole of it.
-        return tf.fill(variable.shape, tf.placeholder_with_default(0.0, []))
-
-    start, shape = (tf.zeros_initializer(), variable.shape) if for_npu() else (zeros, None)
+    start, shape = current().zeros_slot(variable.shape)
     return sliced_like(_rooted(f"{variable.op.name}/{name}", start, shape=shape), variable)
 
 
@@ -135,7 +133,7 @@ def decay_loss(
 
 def _half_square(variable):
     count = variable.shape.as_list()[0] if variable.shape.ndims else 0
-    if count <= SUM_BLOCK or for_npu():
+    if count <= current().rows_per_block(count, SUM_BLOCK):
         return tf.nn.l2_loss(variable.read_value())
 
     def body(start, stop, _, total):
@@ -152,25 +150,7 @@ def _update_all(variable, gradient, kind, rates, decay):
             pairs = zip([variable] + slots, [weights] + states)
             return tf.group(*[tf.assign(target, value) for target, value in pairs])
     arguments = dict(lr=rates.rate, momentum=rates.momentum, use_nesterov=kind == "nesterov")
-    decayed = []
-    if decay and rates.momentum and kind != "nesterov" and not for_npu():
-        decayed = [_add_in_place(slot(variable), decay / rates.momentum, variable.value())]
-    elif decay:
-        gradient += decay * variable
-    if for_npu():
-        return tf.raw_ops.ApplyMomentum(
-            var=variable, accum=slot(variable), grad=gradient, **arguments
-        ).op
-    with tf.control_dependencies(decayed):
-        return tf.raw_ops.ResourceApplyMomentum(
-            var=variable.handle, accum=slot(variable).handle, grad=gradient, **arguments
-        )
-
-
-def _add_in_place(variable, factor, value):
-    """variable += factor * value in one pass over memory and without a copy, which a sum of
-    tensors would be."""
-    return tf.raw_ops.ResourceApplyGradientDescent(var=variable.handle, alpha=-factor, delta=value)
+    return current().apply_momentum(variable, slot(variable), gradient, decay, **arguments)
 
 
 def _update_rows(variable, gradient, kind, rates, decay):
@@ -184,18 +164,10 @@ def _update_rows(variable, gradient, kind, rates, decay):
         states = [tf.gather(state, rows_B) for state in slots]
         weights_BD, states = RULES[kind].update(weights_BD, gradient_BD, states, rates, decay)
         written = zip([variable] + slots, [weights_BD] + states)
-        return [_write_rows(target, rows_B, value) for target, value in written]
+        return [current().write_rows(target, rows_B, value) for target, value in written]
 
     count = rows_R.shape.as_list()[0]
-    return for_blocks(body, count, count if for_npu() else None)
-
-
-def _write_rows(variable, rows_B, value_BD):
-    if for_npu():
-        return tf.scatter_update(variable, rows_B, value_BD).op
-    return tf.raw_ops.ResourceScatterUpdate(
-        resource=variable.handle, indices=rows_B, updates=value_BD
-    )
+    return for_blocks(body, count, current().rows_per_block(count))
 
 
 def _gradient_rows(gradient, start, stop, weights_BD):
@@ -230,20 +202,8 @@ def _steps(variable):
     return _rooted(f"{variable.op.name}/Adam_steps", lambda: tf.zeros([], tf.int64), tf.int64)
 
 
-def _corrections(steps):
-    """1 - BETA1^steps and 1 - BETA2^steps, from float64: float32 loses four digits. An NPU has no
-    float64; there expm1 loses none."""
-    if for_npu():
-        steps = tf.cast(tf.identity(steps), tf.float32)  # no reference goes into a Cast
-        return [-tf.math.expm1(steps * math.log(b)) for b in (BETA1, BETA2)]
-    steps = tf.cast(steps, tf.float64)
-    return [
-        tf.cast(1.0 - tf.pow(tf.constant(b, tf.float64), steps), tf.float32) for b in (BETA1, BETA2)
-    ]
-
-
 def _rooted(name, initializer, dtype=tf.float32, shape=None):
     """The variable of that whole name, in whatever scope this is called."""
-    root = tf.VariableScope(reuse=tf.AUTO_REUSE, use_resource=not for_npu())
+    root = tf.VariableScope(reuse=tf.AUTO_REUSE, use_resource=current().uses_resource_variables)
     with tf.variable_scope(root, auxiliary_name_scope=False), tf.name_scope(None):
         return tf.get_variable(name, shape, dtype, initializer=initializer, trainable=False)

@@ -4,7 +4,7 @@ from typing import NamedTuple, Optional, Tuple
 
 from losses.class_centres import HeadConfig
 from nets.lineages import NetSpec
-from runtime.npu.options import may_overflow
+from runtime.device import strategy
 from training.config import TrainConfig
 from training.graph.schedule import RateSettings, default_rate
 
@@ -59,8 +59,8 @@ def step_settings(
     learning rate, for a graph that is built without a run."""
     if rates is None:
         rates = RateSettings(peak_rate=config.lr or default_rate(config.batch_size))
-    on_npu = config.device == "npu"
-    loss_scaling = may_overflow(config) if on_npu else config.precision == "fp16"
+    device = strategy(config.device)
+    loss_scaling = device.needs_loss_scale(config)
     cluster = config.cluster
     return StepSettings(
         backbone=BackboneSettings(
@@ -94,7 +94,7 @@ def step_settings(
             clip=config.clip,
             wire=cluster.wire,
             loss_scaling=loss_scaling,
-            mask_loss=on_npu and not loss_scaling and config.on_nan == "stop",
+            mask_loss=not device.has_text and not loss_scaling and config.on_nan == "stop",
             frozen_steps=frozen_steps,
             backbone_lr_factor=config.backbone_lr_factor,
             layer_lr_decay=config.layer_lr_decay,

@@ -5,10 +5,10 @@ n images of a rank, b images of a rank's evaluation, B of all local ranks, D emb
 
 from typing import Any, Callable, Dict, List, NamedTuple, Optional, Sequence, Tuple
 
+from runtime.device import current
 from runtime.distributed.collectives import Agreement, Collectives, Comparison, replicate
 from runtime.distributed.ranks import SINGLE, Ranks
-from runtime.npu.hccl import Hccl
-from runtime.tf1 import for_npu, tf
+from runtime.tf1 import tf
 from training.graph.schedule import learning_rate
 from training.graph.settings import StepSettings
 from training.graph.tower import Tower, build_tower, copied, tower_decay
@@ -38,28 +38,12 @@ def next_batch(
 ) -> Tuple[List[Tuple[tf.Tensor, ...]], Dict[str, tf.Tensor], Tuple[tf.Tensor, ...]]:
     """The next element of an iterator -> (batch of each local rank, extra scalars, the element).
     The scalar input_seconds is the time that the step waits for its images."""
-    element, waited = timed_next(iterator)
-    if ranks.kind == "NPU":
+    element, waited = current().next_batch(iterator)
+    if current().one_rank_per_process:
         return [element], {}, element
     images, labels = (tf.split(tensor, ranks.per_host) for tensor in element[:2])
     extra_scalars = dict(zip(["damaged"], element[2:]), input_seconds=waited)
     return list(zip(images, labels)), extra_scalars, element
-
-
-def timed_next(iterator: Any) -> Tuple[Any, tf.Tensor]:
-    """(next element, float32 scalar: seconds from the request to its arrival). Measured in the
-    graph, so that neither a second session.run nor a copy is needed. The pipeline works ahead while
-    a step runs, so this is what it could not do in that time."""
-    if for_npu():  # it has no clock, and fetches its batch from a queue of its own
-        return iterator.get_next(), tf.zeros([])
-    with tf.device("/cpu:0"):
-        requested = tf.timestamp()
-        # Without these two dependencies the executor may read both times at once.
-        with tf.control_dependencies([requested]):
-            element = iterator.get_next()
-        with tf.control_dependencies(tf.nest.flatten(element)):
-            waited = tf.timestamp() - requested
-    return element, tf.cast(tf.maximum(waited, 0.0), tf.float32)  # the clock may be set back
 
 
 def build_step(
@@ -93,7 +77,8 @@ def build_step(
         scalars["stop_count"] = stop_count
     plain_BD = everyone.first(lambda each, tower: each.gather(tower.plain_bD))
     mirrored_BD = everyone.first(lambda each, tower: each.gather(tower.mirrored_bD))
-    shared = [global_step] if ranks.kind == "NPU" else []  # there every rank has a counter
+    # Where every rank is a process, every rank has a counter.
+    shared = [global_step] if current().one_rank_per_process else []
     copies = everyone.make(lambda each, tower: replicate(each, copied(tower) + shared))
     fingerprints = everyone.first(_fingerprint)
     members = [(each, ranks.device(each.rank)) for each in collectives]
@@ -138,7 +123,7 @@ def _scalars(
 
 def _collectives(ranks: Ranks, rank: int) -> Collectives:
     hint = "nccl" if ranks.kind == "GPU" and ranks.size > 1 else "auto"
-    return (Hccl if ranks.kind == "NPU" else Collectives)(rank, ranks.size, hint)
+    return current().collectives(rank, ranks.size, hint)
 
 
 def _scope(ranks: Ranks, rank: int) -> Any:

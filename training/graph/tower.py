@@ -4,7 +4,7 @@ With one rank this is the whole step. n images of a rank, N = size * n of all, b
 a rank's evaluation, D embedding dimension.
 """
 
-from typing import Any, Callable, Dict, List, NamedTuple, Optional, Sequence, Tuple
+from typing import Any, Dict, List, NamedTuple, Optional, Sequence, Tuple
 
 from inference.backends.checkpoint import embed_with_flip
 from losses.class_centres import (
@@ -17,9 +17,9 @@ from losses.class_centres import (
 from nets.build import embeddings
 from nets.layers import NetOptions
 from nets.lineages import NetSpec
+from runtime.device import branch, current
 from runtime.distributed.collectives import Collectives, in_buckets
-from runtime.npu import adapter
-from runtime.tf1 import for_npu, tf
+from runtime.tf1 import tf
 from runtime.variables import decayed_variables, is_sliced
 from training.graph.finetune import rate_factors
 from training.graph.gradient_accumulation import Accumulator
@@ -109,7 +109,7 @@ def build_tower(
         "gradient_norm": gradients.norm,
         "finite": finite,
     }
-    if not for_npu():  # which has no strings
+    if current().has_text:
         scalars["nonfinite_names"] = nonfinite_names(shown[0], embedded_nD, gradients)
     plain_bD, mirrored_bD = _evaluation(settings.backbone.spec, images_bHWC, average)
     state = tf.global_variables()[first:]
@@ -233,27 +233,12 @@ def _apply(
     def apply_unfrozen() -> tf.Operation:
         if not update.frozen_steps:
             return apply_to(gradients.pairs)
-        both, alone = _branch(apply_to, gradients.pairs), _branch(apply_to, head)
+        both, alone = branch(apply_to, gradients.pairs), branch(apply_to, head)
         return tf.cond(rate.global_step >= update.frozen_steps, both, alone)
 
-    if for_npu():
-        return adapter.guarded(apply_unfrozen, gradients.pairs, loss_scale, collectives.size)
-    applied = tf.cond(gradients.finite, _branch(apply_unfrozen), _branch(tf.no_op))
-    if loss_scale is None:
-        return applied, gradients.finite
-    # The scale changes after the update, whose gradients were divided by the scale of this step.
-    with tf.control_dependencies([applied]):
-        return loss_scale.update(gradients.finite), gradients.finite
-
-
-def _branch(make: Callable[..., Any], *arguments: Any) -> Callable[[], tf.Tensor]:
-    """make(*arguments), which returns an op, as a branch of tf.cond, which returns a tensor."""
-
-    def branch() -> tf.Tensor:
-        with tf.control_dependencies([make(*arguments)]):
-            return tf.constant(True)
-
-    return branch
+    return current().apply_if_finite(
+        apply_unfrozen, gradients.pairs, gradients.finite, loss_scale, collectives.size
+    )
 
 
 def _averages(

@@ -4,6 +4,7 @@ import logging
 import re
 from typing import Optional
 
+from runtime.device import current
 from runtime.distributed.ranks import Ranks
 from runtime.tf1 import tf
 from runtime.variables import variable_bytes
@@ -20,7 +21,7 @@ def check_fits_memory(
 ) -> Optional[str]:
     """Refuses a run that cannot fit and warns where it is close. Returns how much it needs, for the
     log. The estimate is from the graph, whose variables are not allocated yet."""
-    if ranks.kind == "NPU":  # the graph does not show what its compiler allocates
+    if not current().compiles_on_host:  # the graph does not show what its compiler allocates
         return None
     state = [sum(variable_bytes(variable) for variable in tower.state) for tower in ops.towers]
     tensors = step_peak(ops.towers[0], ops)

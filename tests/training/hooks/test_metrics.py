@@ -6,8 +6,8 @@ import time
 import pytest
 
 from evaluation.report.run_logs import read_metrics
+from runtime.device import current
 from runtime.tf1 import tf
-from training.graph.step import timed_next
 from training.hooks.metrics import METRICS, WAITED, Metrics, MetricsLog
 from training.loop import StopSignal, train_loop
 
@@ -30,7 +30,7 @@ def metrics_of(folder, batch_seconds, work_seconds):
     """The last line of metrics.jsonl of a run of six steps, in two lines."""
     with tf.Graph().as_default(), tf.Session() as session, StopSignal() as stop:
         batches = tf.data.make_initializable_iterator(numbers(batch_seconds))
-        element, waited = timed_next(batches)
+        element, waited = current().next_batch(batches)
         train = tf.py_func(lambda _: time.sleep(work_seconds), [element], [])
         scalars = dict({name: tf.constant(1.0) for name in METRICS}, **{WAITED: waited})
         session.run(batches.initializer)
