@@ -148,14 +148,14 @@ def _pb(
     config: ExportConfig, network: Network, metadata: ModelMetadata, path: str
 ) -> Tuple[List[Proof], str]:
     tensorflow_files.write_pb(path, network, config.batch_size)
-    return _proved(config, network, runtimes.open_pb(path)), "fp32"
+    return _proved(config, network, runtimes.open_tensorflow(path)), "fp32"
 
 
 def _saved_model(
     config: ExportConfig, network: Network, metadata: ModelMetadata, path: str
 ) -> Tuple[List[Proof], str]:
     tensorflow_files.write_saved_model(path, network, config.batch_size)
-    return _proved(config, network, runtimes.open_saved_model(path)), "fp32"
+    return _proved(config, network, runtimes.open_tensorflow(path)), "fp32"
 
 
 def _tflite(

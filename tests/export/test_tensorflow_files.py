@@ -9,8 +9,8 @@ from tests.export.networks import ROWS, narrow
 from tests.nets.tiny_nets import images
 
 FORMATS = {
-    "pb": (tensorflow_files.write_pb, runtimes.open_pb),
-    "savedmodel": (tensorflow_files.write_saved_model, runtimes.open_saved_model),
+    "pb": (tensorflow_files.write_pb, runtimes.open_tensorflow),
+    "savedmodel": (tensorflow_files.write_saved_model, runtimes.open_tensorflow),
     "tflite": (tensorflow_files.write_tflite, runtimes.open_tflite),
 }
 
