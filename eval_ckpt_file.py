@@ -74,7 +74,7 @@ class EvalConfig:
 
     backend: Optional[str] = flag(
         None,
-        "runtime (default: the fastest installed):",
+        "runtime (default: the first installed):",
         "exported models",
         choices=tuple(BACKENDS),
     )

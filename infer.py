@@ -39,7 +39,7 @@ class ModelConfig:
         alias=("ckpt_file",),
     )
     backend: Optional[str] = flag(
-        None, "what runs it; default the fastest installed:", "model", choices=tuple(BACKENDS)
+        None, "runtime (default: the first installed):", "model", choices=tuple(BACKENDS)
     )
     threads: Optional[int] = flag(None, "CPU threads (default: all cores)", "model", low=1)
     device: str = flag("cpu", "where to run:", "model", choices=DEVICES)

@@ -31,7 +31,7 @@ USUAL_SIZE = (112, 112)  # of a model that leaves height and width open
 class Embedder:
     """A loaded model: `Embedder("model.onnx").embed(images)`.
 
-    backend: None takes the fastest installed one that reads the file. given: the preprocessing of a
+    backend: None takes the first of BACKENDS that is installed and reads it. given: the preprocessing of a
     model that does not describe its own."""
 
     def __init__(

@@ -25,7 +25,8 @@ class BackendEntry(NamedTuple):
     precisions: Tuple[str, ...]  # of PRECISIONS
 
 
-# In order of speed where two load the same file (docs/inference.md has the measurement).
+# The default is the first that is installed. The order is fixed, not measured on the machine;
+# benchmarks/embed.py backends compares two of them on a model.
 BACKENDS: Dict[str, BackendEntry] = {
     "onnxruntime": BackendEntry(
         "OnnxRuntimeBackend", "onnxruntime", "pip install onnxruntime", (".onnx",), ("fp32", "int8")
@@ -111,7 +112,7 @@ def read_metadata(path: str) -> Optional[ModelMetadata]:
 
 
 def open_backend(path: str, backend: Optional[str], options: ModelOptions) -> Tuple[str, Backend]:
-    """(name, loaded model) of the backend of that name, or of the fastest installed one."""
+    """(name, loaded model) of the backend of that name, or of the first that is installed."""
     kind = model_kind(path)
     if kind == ".onnx":
         _check_onnx(path, options.precision)
