@@ -31,8 +31,8 @@ USUAL_SIZE = (112, 112)  # of a model that leaves height and width open
 class Embedder:
     """A loaded model: `Embedder("model.onnx").embed(images)`.
 
-    backend: None takes the first of BACKENDS that is installed and reads it. given: the preprocessing of a
-    model that does not describe its own."""
+    backend: None takes the first of BACKENDS that is installed and reads it. given: the
+    preprocessing of a model that does not describe its own."""
 
     def __init__(
         self,
