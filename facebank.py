@@ -257,7 +257,7 @@ def export_bank(config: ExportConfig) -> int:
     samples = import_export.samples_of(FaceBank(config.bank))
     if config.output.endswith(".npz"):
         path = config.output
-        import_export.write_npz(path, samples)
+        import_export.write_keras_bank(path, samples)
     else:
         means = import_export.means_of(samples)
         path = import_export.write_port_bank(config.output, means)

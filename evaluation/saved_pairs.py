@@ -9,7 +9,7 @@ from typing import Any, Dict, NamedTuple, Optional, Tuple
 
 import numpy as np
 
-from runtime.files import atomic_write
+from runtime.files import write_npz
 
 
 class SavedPairs(NamedTuple):
@@ -33,8 +33,7 @@ def save(path: str, pairs: SavedPairs) -> None:
         "image_ends": np.cumsum([len(image) for image in images], dtype=np.int64),
         "images": np.frombuffer(b"".join(images), np.uint8),
     }
-    with atomic_write(path, "wb") as stream:
-        np.savez(stream, **arrays)
+    write_npz(path, arrays)
 
 
 def load(path: str) -> Optional[SavedPairs]:

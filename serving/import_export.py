@@ -10,7 +10,7 @@ from typing import List, NamedTuple
 
 import numpy as np
 
-from runtime.files import atomic_write, first_line
+from runtime.files import atomic_write, first_line, write_npz
 from serving.face_bank import FaceBank, NewSample
 from serving.recognizer import digest
 
@@ -57,12 +57,10 @@ def write_port_bank(directory: str, bank: NamedEmbeddings) -> str:
     return path
 
 
-def write_npz(path: str, bank: NamedEmbeddings) -> None:
+def write_keras_bank(path: str, bank: NamedEmbeddings) -> None:
     """Writes the .npz that Keras_insightface's video_test.py reads."""
-    with atomic_write(path, "wb") as stream:
-        np.savez(
-            stream, embeddings=bank.embeddings_ND, image_classes=np.array(bank.names, dtype=str)
-        )
+    classes = np.array(bank.names, dtype=str)
+    write_npz(path, {"embeddings": bank.embeddings_ND, "image_classes": classes})
 
 
 def import_bank(bank: FaceBank, source: str) -> int:

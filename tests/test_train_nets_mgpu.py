@@ -165,7 +165,7 @@ def test_hosts_that_were_told_different_things_end_before_the_first_step(seven, 
         (["--worker_hosts", "a:1,b:2"], "--task_index is missing"),
         (["--draw_groups", "3", "--num_devices", "2"], "--draw_groups 3 cannot be shared"),
     ]
-    + ([] if TF2 else [(["--wire", "fp16"], "--wire fp16 needs TensorFlow 2")]),
+    + ([] if TF2 else [(["--wire", "fp16"], "--wire fp16 needs the collectives of TensorFlow 2")]),
 )
 def test_a_mistake_is_one_sentence(seven, tmp_path, capsys, words, sentence):
     line = flags(seven, str(tmp_path / "run"), *words)

@@ -12,7 +12,7 @@ from typing import Any, BinaryIO, Dict
 
 import numpy as np
 
-from runtime.files import atomic_write, first_line
+from runtime.files import atomic_write, first_line, write_npz
 
 Tensors = Dict[str, np.ndarray]  # by name
 
@@ -54,10 +54,11 @@ def write_tensors(path: str, tensors: Tensors) -> None:
     """{name: array} -> a file by its ending: .npz, .safetensors, .pth or .pt."""
     check_writable(path)
     ending = os.path.splitext(path)[1]
+    if ending == ".npz":
+        write_npz(path, tensors)
+        return
     with atomic_write(path, "wb") as stream:
-        if ending == ".npz":
-            np.savez(stream, **tensors)  # type: ignore[arg-type]
-        elif ending == ".safetensors":
+        if ending == ".safetensors":
             _write_safetensors(stream, tensors)
         else:
             torch = _torch(path)

@@ -59,3 +59,24 @@ def test_first_line_skips_where_tensorflow_says_that_the_node_was_defined():
     frames = '    File "train.py", line 7, in <module>\n'
     error = RuntimeError(heading + frames + "Node: 'Save'\nFile too large\n\t [[{{node Save}}]]")
     assert first_line(error) == "File too large"
+
+
+def test_write_npz_on_a_full_disk_is_one_error_without_a_traceback(tmp_path):
+    code = (
+        "import gc, resource, signal\n"
+        "import numpy as np\n"
+        "from runtime.files import write_npz\n"
+        "signal.signal(signal.SIGXFSZ, signal.SIG_IGN)\n"
+        "resource.setrlimit(resource.RLIMIT_FSIZE, (1000, resource.RLIM_INFINITY))\n"
+        "try:\n"
+        "    write_npz('big.npz', {'a': np.zeros(9000)})\n"
+        "except OSError as error:\n"
+        "    print(error.filename)\n"
+        "gc.collect()\n"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", code], cwd=str(tmp_path), env={**os.environ, "PYTHONPATH": ROOT},
+        stdout=subprocess.PIPE, stderr=subprocess.PIPE, universal_newlines=True,
+    )  # fmt: skip
+    assert done.stdout.strip() == "big.npz" and done.stderr == ""
+    assert os.listdir(str(tmp_path)) == []

@@ -14,7 +14,7 @@ from serving.import_export import (
     means_of,
     read_bank,
     samples_of,
-    write_npz,
+    write_keras_bank,
     write_port_bank,
 )
 
@@ -34,7 +34,7 @@ def same(found):
 
 def test_npz_of_keras_insightface_is_read_and_written(tmp_path):
     path = str(tmp_path / "people_register.npz")
-    write_npz(path, BANK)
+    write_keras_bank(path, BANK)
     same(read_bank(path))
     with np.load(path) as archive:
         assert sorted(archive.files) == ["embeddings", "image_classes"]
@@ -70,7 +70,7 @@ def test_zip_of_the_ports_numbers_is_read_without_torch(tmp_path, without_torch)
 
 
 def test_rows_become_samples_of_a_bank_once(tmp_path):
-    write_npz(str(tmp_path / "a.npz"), BANK)
+    write_keras_bank(str(tmp_path / "a.npz"), BANK)
     bank = FaceBank.create(str(tmp_path / "b.db"), ModelContract("a" * 64, 8, "RGB", True))
     assert import_bank(bank, str(tmp_path / "a.npz")) == 3
     assert import_bank(bank, str(tmp_path / "a.npz")) == 0
@@ -120,7 +120,7 @@ def test_pth_that_runs_code_is_refused(tmp_path):
 
 
 def test_bank_of_another_width_is_refused(tmp_path):
-    write_npz(str(tmp_path / "a.npz"), BANK)
+    write_keras_bank(str(tmp_path / "a.npz"), BANK)
     bank = FaceBank.create(str(tmp_path / "b.db"), ModelContract("a" * 64, 9, "RGB", True))
     with pytest.raises(ValueError, match="the bank's have 9"):
         import_bank(bank, str(tmp_path / "a.npz"))

@@ -16,6 +16,7 @@ from data.formats.manifest import LocalFiles, read_manifest
 from data.pipeline.batches import TrainingBatches
 from data.pipeline.record_order import RecordStream, shard_and_number
 from runtime.distributed.ranks import Ranks
+from runtime.files import write_npz
 from runtime.session import session_config
 from runtime.tf1 import tf
 from training.config import TrainConfig
@@ -98,7 +99,7 @@ class NonFiniteGuard(Hook):
         path = os.path.join(self.policy.log_directory, name)
         scalars = {name: values[name] for name in self.wants(step)}
         try:
-            np.savez(path, step=step, **scalars, **self.batch_of(step))
+            write_npz(path, {"step": step, **scalars, **self.batch_of(step)})
         except ERRORS as error:
             return f" (its batch could not be saved: {reason(error)})"
         return f", its batch is in {path}"
