@@ -64,7 +64,7 @@ def check_config_matches_across_hosts(
     facts += [("TensorFlow", tf1.VERSION), ("the step to resume from", first_step)]
     facts += [("the number of devices", ranks.per_host), ("the hosts", ranks.hosts)]
     facts += [(f"call {call[0]} between ranks ({call[1]})", call) for call in ops.calls]
-    found = ops.comparison.differing(session, facts)
+    found = ops.comparison.first_difference(session, facts)
     if found:
         name, other = found
         own = dict(facts).get(name)
