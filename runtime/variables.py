@@ -35,8 +35,8 @@ def weight(
 ) -> Variable:
     """A float32 variable of the current scope. decay: whether weight decay includes it.
     slice_of: (first_row, all_rows) where it is rows of a variable that several ranks hold.
-    An initializer without a seed gets one from the variable's name, in addition to the graph's: initial
-    values then do not depend on other operations of the graph, and are equal on all ranks.
+    An initializer without a seed gets one from the variable's name, in addition to the graph's:
+    initial values then do not depend on other operations of the graph, and are equal on all ranks.
     """
     variable = tf.get_variable(
         name, shape, tf.float32, initializer=_seeded(initializer, name), trainable=trainable

@@ -1,7 +1,7 @@
 """Collective operations between Ascend cards, by HCCL.
 
-The same interface and gradients as runtime.distributed.collectives: HCCL's gather has no gradient of
-its own.
+The same interface and gradients as runtime.distributed.collectives: HCCL's gather has no gradient
+of its own.
 """
 
 from typing import List

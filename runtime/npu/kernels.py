@@ -1,4 +1,4 @@
-"""The operations of the loss head for an Ascend NPU: selections in whole matrices instead of scatters.
+"""Operations of the loss head for an Ascend NPU: selections in whole matrices instead of scatters.
 
 The NPU's adapter advises against TensorScatterUpdate and is not known to gather from a resource
 variable (docs/ascend.md). N images, D embedding, R identities of a matrix's columns.

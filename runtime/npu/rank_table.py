@@ -141,7 +141,8 @@ def check(path: str, environ: Mapping[str, str]) -> Optional[Card]:
     together = sorted(name for name in environ if name.startswith("CM_") and environ[name])
     if together:
         raise ValueError(
-            f"{together[0]} and RANK_TABLE_FILE are both set, but are two different ways to start; unset one."
+            f"{together[0]} and RANK_TABLE_FILE are both set, but are two different ways to "
+            "start; unset one."
         )
     cards = read_table(path)
     size, rank = (_number(environ, name, path) for name in ("RANK_SIZE", "RANK_ID"))
