@@ -13,7 +13,7 @@ import numpy as np
 FAR_TARGETS = (1e-6, 1e-5, 1e-4, 1e-3, 1e-2, 1e-1)
 FPIR_TARGETS = (0.01, 0.1)
 RANKS = (1, 5, 10)
-# Rows of a block of the score matrix: 512 x 23,124 float32 are 47 MB, and larger blocks are no faster.
+# Rows of a block of the score matrix, for memory: 512 x 23,124 float32 are 47 MB.
 ROWS = 512  # templates of the 1:1 protocol
 PROBES = 1024  # of the 1:N protocol, with a few thousand gallery templates
 

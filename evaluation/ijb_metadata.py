@@ -40,7 +40,7 @@ class Images:
 
 
 def meta_path(data_path: str, subset: str, ending: str) -> str:
-    """<data_path>/meta/ijbc_<ending>, or <data_path>/<subset>/meta/... where that directory exists."""
+    """<data_path>/meta/ijbc_<ending>, or <data_path>/<subset>/meta/... where that exists."""
     inside = os.path.join(data_path, subset)
     base = inside if os.path.isdir(inside) else data_path
     path = os.path.join(base, "meta", f"{subset.lower()}_{ending}")

@@ -116,7 +116,7 @@ def swapped(**change):
         (swapped(a=('device_id":"1"', 'device_id":"one"')), "is not a rank table: .*'one'"),
         (swapped(a=("completed", "initializing")), "status initializing, but must be completed"),
         (swapped(a=('count":"1"', 'count":"2"')), "server_count 2, but lists 1"),
-        (swapped(a=('rank_id":"1"', 'rank_id":"0"')), "each once, and rank 1 is duplicate"),
+        (swapped(a=('rank_id":"1"', 'rank_id":"0"')), "each once, but rank 0 is duplicate"),
         (swapped(a=('rank_id":"1"', 'rank_id":"2"')), "ranks must be 0 to 1"),
         (swapped(a=('device_id":"1"', 'device_id":"0"')), "gives card 0 of 192.168.0.1 to two"),
         (swapped(a=("101.101", "100.101")), "gives device_ip 192.168.100.101 to two ranks"),
