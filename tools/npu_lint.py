@@ -18,7 +18,7 @@ from typing import Any, Dict, Iterator, List, Optional, Sequence, Tuple
 
 from losses.class_slices import slice_of
 from losses.face_losses import LOSSES
-from losses.partial_fc import drawn_groups
+from losses.partial_fc import Part, drawn_groups
 from runtime.cli import run
 from runtime.device import strategy
 from runtime.distributed.ranks import Ranks
@@ -126,7 +126,7 @@ def _batch(config, identities, ranks):
     parts = [tf.zeros((images,) + tuple(config.image_size) + (3,), tf.uint8)]
     parts += [tf.zeros([images], tf.int64)]
     groups = drawn_groups(
-        identities, config.sample_rate, config.batch_size, ranks.size, ranks.host, ranks.size
+        identities, config.sample_rate, config.batch_size, ranks.size, Part(ranks.host, ranks.size)
     )
     drawn = sum(group.draws for group in groups)
     if drawn < slice_of(identities, ranks.host, ranks.size)[1]:

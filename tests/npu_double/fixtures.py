@@ -8,7 +8,7 @@ import types
 import pytest
 
 from nets.build import BUILDERS
-from nets.layers import conv, dense, dropout, flatten, prelu
+from nets.layers import Kernel, conv, dense, dropout, flatten, prelu
 from runtime.npu import card
 from runtime.tf1 import TF2
 
@@ -55,7 +55,7 @@ def tiny_net(monkeypatch):
     """In the place of VGG: one convolution and one dense layer, for what is about all the rest."""
 
     def build(pixels_NHWC, context):
-        x = prelu(conv(pixels_NHWC, 4, 3, 4, context, "conv1"), context, "prelu0")
+        x = prelu(conv(pixels_NHWC, 4, Kernel(3, 4), context, "conv1"), context, "prelu0")
         return dense(flatten(dropout(x, context)), context.spec.embedding_size, context, "fc1")
 
     monkeypatch.setitem(BUILDERS, "vgg", build)
