@@ -3,14 +3,15 @@
 import os
 import sys
 import tempfile
+import threading
 import types
 
 import pytest
 
 from nets.build import BUILDERS
 from nets.layers import Kernel, conv, dense, dropout, flatten, prelu
-from runtime.npu import card
-from runtime.tf1 import TF2
+from runtime.npu import adapter, card, options
+from runtime.tf1 import TF2, tf
 
 HERE = os.path.dirname(os.path.abspath(__file__))
 SAID = ("RANK_ID", "RANK_SIZE", "RANK_TABLE_FILE", "DEVICE_ID", "ASCEND_DEVICE_ID", "JOB_ID")
@@ -59,3 +60,29 @@ def tiny_net(monkeypatch):
         return dense(flatten(dropout(x, context)), context.spec.embedding_size, context, "fc1")
 
     monkeypatch.setitem(BUILDERS, "vgg", build)
+
+
+def proto(**values):
+    return adapter.configure(tf.ConfigProto(), dict(options.chosen(), **values))
+
+
+def on_cards(npu, size, program):
+    """program(rank) on a thread each, each inside its own graph; what they return, by rank."""
+    found, errors = {}, []
+
+    def run(rank):
+        try:
+            with npu.world.rank(rank), tf.Graph().as_default():
+                found[rank] = program(rank)
+        except BaseException as error:
+            errors.append(error)
+
+    with npu.world.ranks(size):
+        threads = [threading.Thread(target=run, args=(rank,)) for rank in range(size)]
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join()
+    if errors:
+        raise errors[0]
+    return [found[rank] for rank in range(size)]
