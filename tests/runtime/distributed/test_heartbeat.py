@@ -52,10 +52,10 @@ def test_gather_names_the_hosts_that_are_missing(tmp_path):
 
 
 def test_a_file_of_an_earlier_run_is_no_host(tmp_path):
-    with hosts(tmp_path, 2) as made:
-        gather_all(made)
-    with hosts(tmp_path, 2, started=1) as made:
-        assert made[0].gather(0.3) == [1]
+    with hosts(tmp_path, 3, started=1) as made:
+        killed = dict(process="a", step=0, phase="gathering", group=None)
+        heartbeat._write(status_file(str(tmp_path), 1), killed)
+        assert made[0].gather(0.3) == [1, 2] and made[0].seen[1].process == "a"
 
 
 @pytest.mark.parametrize("text", [b"", b'{"process": "a", "st', b"[1, 2]", b'{"step": 1}'])
@@ -65,6 +65,9 @@ def test_a_file_that_is_read_while_it_is_written_is_skipped(tmp_path, text):
         with open(path, "wb") as stream:
             stream.write(text)
         assert made[0].gather(0.1) == [1] and not made[0].seen
+        made[1].start()  # and the next content is read
+        assert gather_all(made) == {0: [], 1: []}
+        made[1].stop("ended")
 
 
 def test_a_second_process_with_the_same_index_does_not_start(tmp_path):
