@@ -11,13 +11,12 @@ from evaluation.verification_set import evaluate_set
 from export import ascend, int8, mindspore_files, onnx_proto, proof, runtimes, tensorflow_files
 from export.config import ExportConfig, check
 from export.fold import optimize
-from export.inference_graph import Network, build, embed, read_network
+from export.inference_graph import Network, embed, read_network
 from export.manifest import Written, metadata_of, write_manifests
 from export.onnx_writer import OnnxForm, onnx_model
 from export.proof import Proof
 from export.staging import check_target, staged
 from export.translate import translate
-from runtime.tf1 import tf
 
 ACCURACY_BATCH = 32
 LOWEST_COSINE = {"fp16": 0.999, "int8": 0.9}  # of a quantized file's embeddings to the checkpoint's
@@ -51,9 +50,8 @@ def onnx_chunks(
     network: Network, form: OnnxForm, metadata: ModelMetadata, fold: bool = True
 ) -> onnx_proto.Chunks:
     """The ONNX file of a network, in chunks."""
-    with tf.Graph().as_default():
-        graph = build(network)
-        exported = translate(graph.pixels_NHWC, graph.features_ND, network.arrays)
+    graph = network.graph
+    exported = translate(graph.pixels_NHWC, graph.features_ND, network.arrays)
     if fold:
         optimize(exported)
     return onnx_model(exported, network.spec, form, {KEY: metadata.to_json()})

@@ -5,14 +5,13 @@ import subprocess
 import sys
 
 from checkpoint.writer import save_arrays
-from export import inference_graph, onnx_writer
+from export import onnx_writer
 from export.fold import optimize
 from export.graph import Graph
 from export.inference_graph import Network
 from export.translate import translate
 from nets.build import variable_shapes
 from nets.lineages import LINEAGES, NetSpec
-from runtime.tf1 import tf
 from tests.nets.tiny_nets import numbers, small_spec
 
 ROOT = os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
@@ -28,9 +27,8 @@ def narrow(monkeypatch, lineage, block="ir", normalize=False):
 
 def graph_of(network, fold=True) -> Graph:
     """The exported graph of a network."""
-    with tf.Graph().as_default():
-        built = inference_graph.build(network)
-        graph = translate(built.pixels_NHWC, built.features_ND, network.arrays)
+    built = network.graph
+    graph = translate(built.pixels_NHWC, built.features_ND, network.arrays)
     if fold:
         optimize(graph)
     return graph
