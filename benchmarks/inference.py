@@ -18,8 +18,9 @@ sys.path.insert(0, os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
 import numpy as np  # noqa: E402
 
 from export.inference_graph import Network, read_network  # noqa: E402
+from export.manifest import metadata_of
 from export.onnx_writer import OnnxForm  # noqa: E402
-from export.pipeline import metadata_of, onnx_chunks, write_onnx  # noqa: E402
+from export.pipeline import write_onnx  # noqa: E402
 from export.runtimes import Run, onnx_runtime, openvino_runtime, required  # noqa: E402
 from nets.weights.layout import feature_map, tensors_of  # noqa: E402
 from runtime.cli import run  # noqa: E402
@@ -59,7 +60,7 @@ def _runs(network: Network, directory: str, threads: int) -> Dict[str, Run]:
     metadata = metadata_of(network, "raw")
     for prelu in ("node", "decomposed"):
         path = os.path.join(directory, f"{prelu}.onnx")
-        write_onnx(path, onnx_chunks(network, OnnxForm(prelu=prelu), metadata))
+        write_onnx(path, network, OnnxForm(prelu=prelu), metadata)
         runs[f"prelu {prelu}, ONNX Runtime"] = onnx_runtime(onnxruntime, path, threads).run
         for precision in ("fp32", "bf16"):
             name = f"prelu {prelu}, OpenVINO {precision}"

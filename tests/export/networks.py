@@ -6,10 +6,8 @@ import sys
 
 from checkpoint.writer import save_arrays
 from export import onnx_writer
-from export.fold import optimize
-from export.graph import Graph
 from export.inference_graph import Network
-from export.translate import translate
+from export.pipeline import graph_of
 from nets.build import variable_shapes
 from nets.lineages import LINEAGES, NetSpec
 from tests.nets.tiny_nets import numbers, small_spec
@@ -23,15 +21,6 @@ def narrow(monkeypatch, lineage, block="ir", normalize=False):
     spec = small_spec(monkeypatch, lineage, block)
     arrays = {name: numbers(name, shape) for name, shape in variable_shapes(spec).items()}
     return Network("none.ckpt", spec, arrays, {}, normalize)
-
-
-def graph_of(network, fold=True) -> Graph:
-    """The exported graph of a network."""
-    built = network.graph
-    graph = translate(built.pixels_NHWC, built.features_ND, network.arrays)
-    if fold:
-        optimize(graph)
-    return graph
 
 
 def onnx_bytes(network, form=onnx_writer.OnnxForm(), fold=True) -> bytes:  # noqa: B008

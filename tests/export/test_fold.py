@@ -6,8 +6,9 @@ import numpy as np
 import pytest
 
 from export import fold
+from export.pipeline import graph_of
 from nets.lineages import LINEAGES
-from tests.export.networks import graph_of, narrow
+from tests.export.networks import narrow
 
 
 def ops(graph):

@@ -19,7 +19,7 @@ def worst(network, path, file_format, batch_size):
     write, opener = FORMATS[file_format]
     write(path, network, batch_size)
     images_NHWC = images(network.spec)
-    runtime = next(iter(opener(path).values()))
+    runtime = next(iter(opener(path).values()))()
     sizes = proof.batch_sizes(len(images_NHWC), batch_size)
     found_ND = proof.run_batches(runtime.run, images_NHWC, sizes)
     return proof.differences(found_ND, embed(network, images_NHWC))[0]

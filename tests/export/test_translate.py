@@ -6,9 +6,10 @@ import pytest
 from export import inference_graph, proof, runtimes
 from export.fold import optimize
 from export.onnx_writer import OnnxForm
+from export.pipeline import graph_of
 from export.translate import translate
 from runtime.tf1 import tf
-from tests.export.networks import ROWS, graph_of, narrow, write
+from tests.export.networks import ROWS, narrow, write
 from tests.nets.tiny_nets import images
 
 

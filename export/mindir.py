@@ -1,0 +1,128 @@
+"""Exported graph -> MindIR through MindSpore, which runs in a Python of its own.
+
+Letters: N images, D embedding.
+"""
+
+import importlib.util
+import json
+import os
+import shutil
+import subprocess
+import sys
+import tempfile
+from typing import Any, Dict, List, Optional
+
+import numpy as np
+
+from export import mindspore_net
+from export.graph import Graph
+from export.inference_graph import Network
+from export.proof import Proof, Reference, batch_sizes, proof_of
+from export.runtimes import input_of
+from runtime.files import write_npz
+
+INSTALL = "python3.11 -m venv ms && ms/bin/pip install mindspore"
+
+
+def interpreter(chosen: Optional[str]) -> str:
+    """The Python that has MindSpore: the one of --mindspore_python, or this one."""
+    if chosen is None:
+        if importlib.util.find_spec("mindspore") is not None:
+            return sys.executable
+        raise ValueError(
+            "--file_format mindir needs MindSpore, in an environment of its own: pass the Python "
+            f"of one with --mindspore_python ({INSTALL}), or pass --file_format ckpt_ms to write "
+            "MindSpore's checkpoint without it."
+        )
+    found = shutil.which(chosen)
+    if found is None:
+        raise ValueError(f"--mindspore_python {chosen} is not a program.")
+    words = [found, "-c", "import importlib.util as u; print(u.find_spec('mindspore'))"]
+    result = subprocess.run(
+        words, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, universal_newlines=True
+    )
+    if result.returncode or result.stdout.strip() in ("", "None"):
+        raise ValueError(
+            f"--mindspore_python {chosen} has no MindSpore; {shorter(found)} -m pip install "
+            "mindspore."
+        )
+    return found
+
+
+def write_mindir(
+    path: str,
+    network: Network,
+    graph: Graph,
+    reference: Reference,
+    batch_size: int,
+    python: str,
+) -> Proof:
+    """Writes a MindIR of a fixed batch; its embeddings after MindSpore has read it again."""
+    with tempfile.TemporaryDirectory(dir=os.path.dirname(path)) as directory:
+        pixels = input_of(reference.images_NHWC, network.spec, "scaled")
+        missing = -len(pixels) % batch_size
+        filled = np.concatenate([pixels, np.repeat(pixels[-1:], missing, axis=0)])
+        with open(os.path.join(directory, mindspore_net.PIXELS), "wb") as stream:
+            np.save(stream, filled)
+        _write_graph(directory, graph, batch_size)
+        version = _run(python, directory)
+        features_ND = np.load(os.path.join(directory, mindspore_net.FEATURES))[: len(pixels)]
+        shutil.move(os.path.join(directory, mindspore_net.MINDIR), path)
+    sizes = batch_sizes(len(pixels), batch_size)
+    return proof_of(f"mindspore {version}", features_ND, reference.expected_ND, sizes)
+
+
+def _write_graph(directory: str, graph: Graph, batch_size: int) -> None:
+    weights: Dict[str, np.ndarray] = {}
+    nodes: List[Dict[str, Any]] = []
+    for node in graph.nodes:
+        weights.update({f"{node.output}/{role}": array for role, array in node.weights.items()})
+        shape = graph.shapes[node.output]
+        nodes.append(
+            {
+                "op": node.op,
+                "inputs": node.inputs,
+                "output": node.output,
+                "weights": sorted(node.weights),
+                "attributes": node.attributes,
+                "shape": shape,
+                "rank": len(shape),
+            }
+        )
+    write_npz(
+        os.path.join(directory, mindspore_net.WEIGHTS),
+        {name: np.asarray(array, np.float32) for name, array in weights.items()},
+    )
+    description = {
+        "input": graph.input,
+        "output": graph.output,
+        "batch_size": batch_size,
+        "nodes": nodes,
+    }
+    with open(os.path.join(directory, mindspore_net.GRAPH), "w", encoding="utf-8") as stream:
+        json.dump(description, stream)
+
+
+def _run(python: str, directory: str) -> str:
+    """Runs MindSpore's process; its version."""
+    environment = dict(os.environ, GLOG_v="3")  # MindSpore's errors only
+    environment.pop("PYTHONPATH", None)
+    result = subprocess.run(
+        [python, mindspore_net.__file__, directory],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        universal_newlines=True,
+        env=environment,
+    )
+    if result.returncode:
+        lines = [line.strip() for line in result.stderr.splitlines() if line.strip()]
+        raise ValueError(
+            f"MindSpore in {shorter(python)} exited with {result.returncode}: "
+            f"{(lines or ['no output'])[-1][:300]}"
+        )
+    return result.stdout.split()[-1]
+
+
+def shorter(path: str) -> str:
+    """A path from the current directory, where that is shorter."""
+    return min(path, os.path.relpath(path), key=len)
