@@ -8,15 +8,17 @@ batch. The process writes network.mindir, reads it again and writes its embeddin
 require different versions of protobuf.
 """
 
+import importlib.util
 import json
 import os
 import sys
-from typing import Any, Callable, Dict, List, Tuple
+from typing import Any, Callable, Dict, Tuple
 
 import numpy as np
 
 GRAPH, WEIGHTS, PIXELS = "graph.json", "weights.npz", "pixels.npy"  # read
 MINDIR, FEATURES = "network.mindir", "features.npy"  # written
+MODULE = "network.py"  # written into the current directory
 
 
 def main(directory: str) -> None:
@@ -46,35 +48,31 @@ def main(directory: str) -> None:
 def _network(
     mindspore: Any, nn: Any, description: Dict[str, Any], weights: Dict[str, np.ndarray]
 ) -> Any:
-    """The Cell of a graph: one Cell a node, that MindSpore's compiler unrolls."""
-    tensors = [description["input"]] + [node["output"] for node in description["nodes"]]
+    """The Cell of a graph, with one Cell a node."""
+    nodes = description["nodes"]
+    cells = {node["output"]: _cell(mindspore, nn, node, weights) for node in nodes}
+    with open(MODULE, "w", encoding="utf-8") as stream:
+        stream.write(module_source(description))
+    found = importlib.util.spec_from_file_location("network", os.path.abspath(MODULE))
+    assert found is not None and found.loader is not None
+    module = importlib.util.module_from_spec(found)
+    sys.modules["network"] = module  # where MindSpore looks for the lines
+    found.loader.exec_module(module)
+    return module.Network(cells)
 
-    def step(node: Dict[str, Any]) -> Any:
-        return _cell(mindspore, nn, node, weights)
 
-    class Network(nn.Cell):
-        def __init__(self) -> None:
-            super().__init__()
-            self.steps = nn.CellList([step(node) for node in description["nodes"]])
-            self.reads = tuple(
-                tuple(tensors.index(name) for name in node["inputs"])
-                for node in description["nodes"]
-            )
-            self.count = len(self.reads)
-            self.last = tensors.index(description["output"])
-
-        def construct(self, pixels: Any) -> Any:
-            values = (pixels,)
-            for number in range(self.count):
-                reads = self.reads[number]
-                if len(reads) == 1:
-                    value = self.steps[number](values[reads[0]])
-                else:
-                    value = self.steps[number](values[reads[0]], values[reads[1]])
-                values = values + (value,)
-            return values[self.last]
-
-    return Network()
+def module_source(description: Dict[str, Any]) -> str:
+    """A network's module, one line a node. MindSpore compiles the lines of a file; a loop over
+    nodes would cost it a level of recursion each, of which it has 1000."""
+    lines = ["from mindspore import nn", "", "", "class Network(nn.Cell):"]
+    lines += ["    def __init__(self, cells):", "        super().__init__()"]
+    for node in description["nodes"]:
+        lines.append(f"        self.cell_{node['output']} = cells['{node['output']}']")
+    lines += ["", f"    def construct(self, {description['input']}):"]
+    for node in description["nodes"]:
+        arguments = ", ".join(node["inputs"])
+        lines.append(f"        {node['output']} = self.cell_{node['output']}({arguments})")
+    return "\n".join(lines + [f"        return {description['output']}", ""])
 
 
 def _cell(mindspore: Any, nn: Any, node: Dict[str, Any], weights: Dict[str, np.ndarray]) -> Any:
@@ -220,12 +218,5 @@ def _cell(mindspore: Any, nn: Any, node: Dict[str, Any], weights: Dict[str, np.n
     return cells[node["op"]]()
 
 
-def arguments(words: List[str]) -> str:
-    """The directory of the command line."""
-    if len(words) != 1:
-        raise SystemExit("usage: python export/mindspore_net.py DIRECTORY")
-    return words[0]
-
-
 if __name__ == "__main__":
-    main(arguments(sys.argv[1:]))
+    main(sys.argv[1])
