@@ -130,8 +130,8 @@ def open_session(network: Network) -> Iterator[tf.Session]:
     """A session on network.graph, with the network's weights."""
     graph = network.graph
     with tf.Session(graph=graph.features_ND.graph, config=session_config("cpu")) as session:
-        for name, assignment in graph.assignments.items():  # one by one: a feed is a copy
-            session.run(assignment, {assignment.inputs[1]: network.arrays[name]})
+        values = {op.inputs[1]: network.arrays[name] for name, op in graph.assignments.items()}
+        session.run(list(graph.assignments.values()), values)
         yield session
 
 

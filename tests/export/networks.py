@@ -19,8 +19,9 @@ ROWS = [(name, block) for name, row in LINEAGES.items() for block in row.blocks]
 def narrow(monkeypatch, lineage, block="ir", normalize=False):
     """A Network of few units and one eighth of the channels, without a checkpoint."""
     spec = small_spec(monkeypatch, lineage, block)
-    arrays = {name: numbers(name, shape) for name, shape in variable_shapes(spec).items()}
-    return Network("none.ckpt", spec, arrays, {}, normalize)
+    network = Network("none.ckpt", spec, {}, {}, normalize)
+    network.arrays = {name: numbers(name, shape) for name, shape in network.graph.shapes.items()}
+    return network
 
 
 def onnx_bytes(network, form=onnx_writer.OnnxForm(), fold=True) -> bytes:  # noqa: B008
