@@ -127,13 +127,13 @@ def _check_format(config: ExportConfig) -> None:
 
 def _onnx(exported: Export, path: str) -> Tuple[List[Proof], str]:
     config, network = exported.config, exported.network
+    images_NHWC = _calibration_images(exported) if config.int8 else None
     write_onnx(path, network, _onnx_form(config), exported.metadata, config.fold)
     proofs = exported.compare(runtimes.open_onnx(path), config.batch_size)
     proof.check(proofs, config.path)
-    if not config.int8:
+    if images_NHWC is None:
         return proofs, "fp32"
     quantized = f"{path}.int8.onnx"
-    images_NHWC = _calibration_images(exported)
     batch = runtimes.input_of(images_NHWC, network.spec, config.form)
     int8.quantize(path, quantized, batch, {KEY: exported.metadata.to_json()})
     proofs = exported.compare(runtimes.open_onnx(quantized), config.batch_size)
