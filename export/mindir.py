@@ -14,13 +14,13 @@ from typing import Any, Dict, List, Optional
 
 import numpy as np
 
-from export import mindspore_net
 from export.graph import Graph
 from export.inference_graph import Network
 from export.proof import Proof, Reference, batch_sizes, proof_of
 from export.runtimes import input_of
 from runtime.files import write_npz
 
+SCRIPT = os.path.join(os.path.dirname(os.path.abspath(__file__)), "mindspore_net.py")
 INSTALL = "python3.11 -m venv ms && ms/bin/pip install mindspore"
 
 
@@ -62,12 +62,12 @@ def write_mindir(
         pixels = input_of(reference.images_NHWC, network.spec, "scaled")
         missing = -len(pixels) % batch_size
         filled = np.concatenate([pixels, np.repeat(pixels[-1:], missing, axis=0)])
-        with open(os.path.join(directory, mindspore_net.PIXELS), "wb") as stream:
+        with open(os.path.join(directory, "pixels.npy"), "wb") as stream:
             np.save(stream, filled)
         _write_graph(directory, graph, batch_size)
         version = _run(python, directory)
-        features_ND = np.load(os.path.join(directory, mindspore_net.FEATURES))[: len(pixels)]
-        shutil.copyfile(os.path.join(directory, mindspore_net.MINDIR), path)  # theirs is mode 400
+        features_ND = np.load(os.path.join(directory, "features.npy"))[: len(pixels)]
+        shutil.copyfile(os.path.join(directory, "network.mindir"), path)  # theirs is mode 400
     sizes = batch_sizes(len(pixels), batch_size)
     return proof_of(f"mindspore {version}", features_ND, reference.expected_ND, sizes)
 
@@ -77,7 +77,6 @@ def _write_graph(directory: str, graph: Graph, batch_size: int) -> None:
     nodes: List[Dict[str, Any]] = []
     for node in graph.nodes:
         weights.update({f"{node.output}/{role}": array for role, array in node.weights.items()})
-        shape = graph.shapes[node.output]
         nodes.append(
             {
                 "op": node.op,
@@ -85,12 +84,11 @@ def _write_graph(directory: str, graph: Graph, batch_size: int) -> None:
                 "output": node.output,
                 "weights": sorted(node.weights),
                 "attributes": node.attributes,
-                "shape": shape,
-                "rank": len(shape),
+                "shape": graph.shapes[node.output],
             }
         )
     write_npz(
-        os.path.join(directory, mindspore_net.WEIGHTS),
+        os.path.join(directory, "weights.npz"),
         {name: np.asarray(array, np.float32) for name, array in weights.items()},
     )
     description = {
@@ -99,8 +97,23 @@ def _write_graph(directory: str, graph: Graph, batch_size: int) -> None:
         "batch_size": batch_size,
         "nodes": nodes,
     }
-    with open(os.path.join(directory, mindspore_net.GRAPH), "w", encoding="utf-8") as stream:
+    with open(os.path.join(directory, "graph.json"), "w", encoding="utf-8") as stream:
         json.dump(description, stream)
+    with open(os.path.join(directory, "network.py"), "w", encoding="utf-8") as stream:
+        stream.write(module_source(graph))
+
+
+def module_source(graph: Graph) -> str:
+    """A network's module, one line a node. MindSpore compiles the lines of a file; a loop over
+    nodes would cost it a level of recursion each, of which it has 1000."""
+    lines = ["from mindspore import nn", "", "", "class Network(nn.Cell):"]
+    lines += ["    def __init__(self, cells):", "        super().__init__()"]
+    for node in graph.nodes:
+        lines.append(f"        self.cell_{node.output} = cells['{node.output}']")
+    lines += ["", f"    def construct(self, {graph.input}):"]
+    for node in graph.nodes:
+        lines.append(f"        {node.output} = self.cell_{node.output}({', '.join(node.inputs)})")
+    return "\n".join(lines + [f"        return {graph.output}", ""])
 
 
 def _run(python: str, directory: str) -> str:
@@ -108,7 +121,7 @@ def _run(python: str, directory: str) -> str:
     environment = dict(os.environ, GLOG_v="3")  # MindSpore's errors only
     environment.pop("PYTHONPATH", None)
     result = subprocess.run(
-        [python, mindspore_net.__file__, directory],
+        [python, SCRIPT, directory],
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
         universal_newlines=True,

@@ -1,16 +1,27 @@
-"""The module that MindSpore compiles has one line a node."""
+"""MindIR through MindSpore, in this Python or in the one that MINDSPORE_PYTHON names."""
 
-from export.mindspore_net import module_source
+import importlib.util
+import os
 
-NODES = [
-    {"op": "Relu", "inputs": ["pixels"], "output": "relu_1"},
-    {"op": "Add", "inputs": ["pixels", "relu_1"], "output": "add_2"},
-]
+import pytest
+
+from export import mindir, proof
+from export.pipeline import graph_of
+from export.proof import Reference
+from tests.nets.tiny_nets import images
+
+PYTHON = os.environ.get("MINDSPORE_PYTHON")
+HAS_MINDSPORE = importlib.util.find_spec("mindspore") is not None
 
 
-def test_source_calls_the_cells_in_order_and_returns_the_output():
-    source = module_source({"input": "pixels", "output": "add_2", "nodes": NODES})
-    scope = {"nn": type("nn", (), {"Cell": object})}
-    exec(source.replace("from mindspore import nn", ""), scope)
-    network = scope["Network"]({"relu_1": lambda x: max(x, 0), "add_2": lambda x, y: x + y})
-    assert [network.construct(value) for value in (-3, 4)] == [-3, 8]
+@pytest.mark.skipif(
+    not (PYTHON or HAS_MINDSPORE), reason="MINDSPORE_PYTHON names no Python with MindSpore"
+)
+@pytest.mark.parametrize("lineage, block", [("arcface_torch", "ir"), ("insightface_tf", "se")])
+def test_mindir_gives_the_checkpoints_embeddings(networks, tmp_path, lineage, block):
+    network = networks(lineage, block)
+    reference = Reference(images(network.spec), networks.embeddings(network))
+    path, python = str(tmp_path / "m.mindir"), mindir.interpreter(PYTHON)
+    found = mindir.write_mindir(path, network, graph_of(network), reference, 2, python)
+    assert found.largest_difference <= proof.TOLERANCE and found.batches == [2]
+    assert os.listdir(str(tmp_path)) == ["m.mindir"]
