@@ -164,8 +164,8 @@ def run(*words):
 
 
 MISTAKES = {
-    "no verb": ([], "needs a verb"),
-    "another verb": (["add"], "add is not a verb"),
+    "no verb": ([], "a command is missing"),
+    "another verb": (["add"], "add is not a command"),
     "no name": (["erase", "--bank", "BANK"], "name is missing"),
     "an unknown name": (["erase", "Nobody", "--bank", "BANK"], "nobody named 'Nobody'"),
     "no bank": (["list", "--bank", "nowhere.db"], "no such file"),
