@@ -17,7 +17,7 @@ from typing import Any, Dict, FrozenSet, NamedTuple, Optional, Tuple
 from urllib.parse import parse_qsl, urlsplit
 
 from faces.photo import PhotoError
-from serving.face_bank import BankError
+from serving.bank_file import BankError
 from serving.openapi import document
 from serving.routes import FORM, MAX_BODY, NOTHING, PHOTO, PHOTO_TYPES, Request, find_route
 from serving.service import RequestError, Service

@@ -12,7 +12,9 @@ from typing import Any, List, NamedTuple, Optional
 import numpy as np
 
 from runtime.files import atomic_write
-from serving.face_bank import FaceBank, erase_cache, unit
+from serving.erasure import erase_cache
+from serving.face_bank import FaceBank
+from serving.unit_vectors import unit
 
 MAGIC = b"FBIX\x01\x00\x00\x00"
 HEADER = 4096  # bytes; the matrix starts on a page of its own

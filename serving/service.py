@@ -7,9 +7,10 @@ import numpy as np
 
 from faces.cropping import crop_face, detect_faces
 from faces.photo import PhotoError, read_photo
-from serving.face_bank import FaceBank, NewSample, Person, checked_name
+from serving.face_bank import FaceBank, NewSample, Person
 from serving.identification import identify
 from serving.index import Index
+from serving.person_names import checked_name
 from serving.recognizer import EmbeddedPhoto, Recognizer
 from serving.thresholds import Calibration, Threshold
 

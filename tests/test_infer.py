@@ -93,7 +93,7 @@ MISTAKES = {
 
 @pytest.fixture(scope="module")
 def model(tmp_path_factory, checkpoint):
-    """A model for 32 x 32 images, in ONNX Runtime where it is installed: TensorFlow starts slowly."""
+    """A model of 32 x 32 images; an .onnx where it can be run, because TensorFlow starts slowly."""
     if importlib.util.find_spec("onnxruntime") is None:
         return checkpoint
     path = tmp_path_factory.mktemp("onnx") / "a.onnx"
