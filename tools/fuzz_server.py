@@ -81,7 +81,7 @@ def main(argv: Optional[Sequence[str]] = None) -> int:
         with open(log, "wb") as stream:
             process = subprocess.Popen(_server_command(config, directory), stderr=stream)
         try:
-            address = _address(process, log)
+            address = server_address(process, log)
             plan = FuzzPlan(config.requests, config.seed, config.seconds, _image_size(address))
             with tqdm(total=config.requests, unit="request", disable=None) as bar:
                 report = fuzz(address, plan, bar)
@@ -224,7 +224,7 @@ def _server_command(config: FuzzConfig, directory: str) -> List[str]:
     return command + ["--detector", config.detector, "--threshold", "cosine:0.5", "--port", "0"]
 
 
-def _address(process: subprocess.Popen, log: str) -> Address:
+def server_address(process: subprocess.Popen, log: str) -> Address:
     """The address that the server logs when it listens."""
     deadline = time.monotonic() + TIMEOUT
     while time.monotonic() < deadline:

@@ -102,6 +102,12 @@ def test_large_body_is_refused_before_it_is_sent(server):
     assert b" 413 " in answer.split(b"\r\n")[0]
 
 
+def test_answer_to_a_refused_upload_arrives_while_the_body_is_sent(server):
+    """Closing with unread bytes would reset the connection and lose the answer."""
+    status, answer = send_photo(server, "/v1/embed", bytes(1 << 22), Host="evil.example")
+    assert (status, answer["error"]["code"]) == (403, "bad_host")
+
+
 def test_body_without_length_is_refused(server):
     with socket.create_connection(server.server_address[:2], timeout=30) as client:
         client.sendall(
