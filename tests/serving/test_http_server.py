@@ -129,14 +129,18 @@ def test_token_is_needed_where_one_is_set(folder):
         server.server_close()
 
 
-def test_connections_beyond_the_limit_are_answered_busy(server, monkeypatch):
-    monkeypatch.setattr(server, "_connections", threading.BoundedSemaphore(1))
-    idle = socket.create_connection(server.server_address[:2], timeout=30)
-    idle.sendall(b"GET /v1/health HTTP/1.1\r\nHost: localhost\r\n\r\n")
-    idle.recv(10)  # its thread has the one place
-    with socket.create_connection(server.server_address[:2], timeout=30) as second:
-        assert b" 503 " in second.recv(1000)
-    idle.close()
+def test_connections_beyond_the_limit_are_answered_busy(folder, monkeypatch):
+    monkeypatch.setattr(http_server, "MAX_CONNECTIONS", 1)
+    server = serve(config_of(folder))
+    try:
+        with socket.create_connection(server.server_address[:2], timeout=30) as idle:
+            idle.sendall(b"GET /v1/health HTTP/1.1\r\nHost: localhost\r\n\r\n")
+            idle.recv(10)  # its thread has the one place
+            with socket.create_connection(server.server_address[:2], timeout=30) as second:
+                assert b" 503 " in second.recv(1000)
+    finally:
+        server.shutdown()
+        server.server_close()
 
 
 def test_damaged_bank_is_an_answer(folder, tmp_path):
