@@ -6,6 +6,7 @@ import pytest
 
 from faces.photo import PhotoError, read_photo
 from serving.face_bank import FaceBank
+from serving.index import Index
 from serving.recognizer import Recognizer
 from serving.service import RequestError, Service
 from serving.thresholds import Calibration, Threshold
@@ -22,7 +23,7 @@ def recognizer(tmp_path_factory):
 @pytest.fixture
 def service(recognizer, tmp_path):
     bank = FaceBank.create(str(tmp_path / "bank.db"), recognizer.contract)
-    return Service(bank, recognizer, Threshold(0.9, 0.0, 1.0, "lfw.bin"), PAIRS)
+    return Service(Index(bank), recognizer, Threshold(0.9, 0.0, 1.0, "lfw.bin"), PAIRS)
 
 
 @pytest.fixture
