@@ -1,5 +1,6 @@
 """facebank.py verb by verb on real files, and each wrong input in one sentence."""
 
+import importlib.util
 import json
 import os
 import subprocess
@@ -10,9 +11,18 @@ import pytest
 
 import facebank
 from serving.face_bank import FaceBank
-from tests.serving.tiny_models import face, write_calibration_set, write_model, write_people
+from tests.serving.clients import config_of, enrol, send_photo, serve
+from tests.serving.tiny_models import (
+    face,
+    write_calibration_set,
+    write_graph,
+    write_model,
+    write_people,
+)
 
 ROOT = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
+# ModelProto{ir_version 6, graph{output{name "y"}}}, opset_import{version 11}
+SMALL_ONNX = bytes.fromhex("08063a0562030a01794202100b")
 PEOPLE = {"Anna": 1, "Ben": 2, "李明": 3}
 
 
@@ -185,3 +195,46 @@ def test_single_photo_that_cannot_be_used_is_one_sentence(folder, bank, tmp_path
     with pytest.raises(ValueError, match=r"text\.jpg is neither a JPEG nor a PNG\."):
         words = ["--images", str(tmp_path / "text.jpg"), "--threshold", "1"]
         call(folder, bank, "identify", *words)
+
+
+@pytest.fixture(scope="module")
+def graph(tmp_path_factory):
+    """A folder with a frozen graph: what Python 3.7 with TensorFlow 1.15 runs."""
+    if importlib.util.find_spec("onnxruntime") is not None:
+        pytest.skip("the same verbs are tested with ONNX Runtime")
+    folder = tmp_path_factory.mktemp("graph")
+    write_graph(folder / "model.pb")
+    write_people(folder / "people", PEOPLE)
+    write_calibration_set(folder / "lfw.bin")
+    return folder
+
+
+def test_every_verb_runs_without_onnxruntime(graph, tmp_path, capsys):
+    flags = ["--bank", str(tmp_path / "b.db"), "--model", str(graph / "model.pb")]
+    flags += ["--detector", "none", "--json"]
+    photos = [str(graph / "people" / "Anna" / f"{shot}.jpg") for shot in (0, 1)]
+    facebank.main(["calibrate", "--pairs", str(graph / "lfw.bin")] + flags)
+    facebank.main(["enrol", "--images", str(graph / "people")] + flags)
+    facebank.main(["verify"] + photos + flags + ["--threshold", "2"])
+    capsys.readouterr()
+    facebank.main(["identify", "--images", photos[0], "--threshold", "cosine:0.99"] + flags)
+    assert json.loads(capsys.readouterr().out)["photos"][0]["name"] == "Anna"
+
+
+def test_server_runs_without_onnxruntime(graph, tmp_path):
+    config = dict(bank=str(tmp_path / "b.db"), model=str(graph / "model.pb"))
+    server = serve(config_of(graph, **config))
+    try:
+        assert enrol(server, "Anna", face(1, 0))[0] == 200
+        status, answer = send_photo(server, "/v1/identify", face(1, 0))
+        assert (status, answer["name"]) == (200, "Anna")
+    finally:
+        server.shutdown()
+        server.server_close()
+
+
+def test_onnx_without_a_runtime_is_one_sentence(graph, tmp_path):
+    (tmp_path / "model.onnx").write_bytes(SMALL_ONNX)
+    words = ["enrol", "--images", str(graph / "people"), "--bank", str(tmp_path / "b.db")]
+    with pytest.raises(ValueError, match="pip install onnxruntime"):
+        facebank.main(words + ["--model", str(tmp_path / "model.onnx")])
