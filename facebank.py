@@ -24,7 +24,7 @@ from serving import import_export
 from serving.enrolment import BATCH, ENDINGS, enrol_directory
 from serving.face_bank import FaceBank
 from serving.identification import identify
-from serving.index import TEMPLATES, Index
+from serving.index import EXACT, SEARCHES, TEMPLATES, Index
 from serving.recognizer import Recognizer, read_file
 from serving.thresholds import Calibration, Threshold, calibrate, resolve
 
@@ -105,6 +105,7 @@ class IdentifyConfig(ThresholdConfig):
 
     images: str = flag(REQUIRED, "a photo, or a directory of photos")
     template: str = flag("best", "a person's score: best sample or mean", choices=TEMPLATES)
+    search: str = flag(EXACT, "exact, or approximate for millions of samples", choices=SEARCHES)
     top: int = flag(5, "candidates in the JSON", low=1, high=100)
 
 
@@ -184,7 +185,7 @@ def identify_photos(config: IdentifyConfig) -> int:
     recognizer = _recognizer(config)
     bank = FaceBank(config.bank, recognizer.contract)
     threshold = resolve(config.threshold, config.far, _calibration(bank))
-    index = Index(bank, config.template)
+    index = Index(bank, config.template, config.search)
     answers = []
     for path in _photos(config.images):
         try:

@@ -20,6 +20,7 @@ from tqdm import tqdm
 
 from inference.backends.base import ModelOptions
 from inference.embedder import Embedder
+from inference.fastest_backend import fastest_backend
 from inference.model_files import BACKENDS, PRECISIONS
 from inference.preprocessing import CHANNEL_ORDERS, from_flags
 from runtime.cli import run
@@ -40,7 +41,7 @@ class ModelConfig:
         alias=("ckpt_file",),
     )
     backend: Optional[str] = flag(
-        None, "runtime (default: the first installed):", "model", choices=tuple(BACKENDS)
+        None, "runtime (default: the fastest installed):", "model", choices=tuple(BACKENDS)
     )
     threads: Optional[int] = flag(None, "CPU threads (default: all cores)", "model", low=1)
     device: str = flag("cpu", "where to run:", "model", choices=DEVICES)
@@ -176,7 +177,8 @@ def open_model(config: Any, precision: str, batch_size: Optional[int] = None) ->
     """The Embedder of the model's flags."""
     options = ModelOptions(config.threads, precision, config.device, batch_size)
     given = from_flags(config.pixels, config.mean, config.scale)
-    return Embedder(config.model, config.backend, options, given)
+    backend = config.backend or fastest_backend(config.model, options)
+    return Embedder(config.model, backend, options, given)
 
 
 def embed(config: EmbedConfig) -> None:
@@ -286,13 +288,14 @@ def evaluate(config: EvaluateConfig) -> None:
     """Prints the table of eval_ckpt_file.py."""
     import eval_ckpt_file
 
+    options = ModelOptions(config.threads, config.precision, config.device)
     eval_ckpt_file.evaluate(
         eval_ckpt_file.EvalConfig(
             ckpt_file=config.model,
             eval_db_path=config.eval_db_path,
             eval_datasets=config.eval_datasets,
             folds=config.folds,
-            backend=config.backend,
+            backend=config.backend or fastest_backend(config.model, options),
             threads=config.threads,
             precision=config.precision,
             device=config.device,
