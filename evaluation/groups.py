@@ -6,7 +6,7 @@ nothing is inferred from images.
 
 import csv
 import os
-from typing import Dict, List, NamedTuple, Optional, Sequence, Tuple
+from typing import Callable, Dict, List, NamedTuple, Optional, Sequence, Tuple
 
 import numpy as np
 
@@ -144,12 +144,17 @@ def group_report(
         )
         for i, name in enumerate(groups.names)
     ]
-    fmr_RG, fnmr_RG = _resampled_rates(wrong_P, issame_P, identity_P2, group_P2, count)
-    differences = [
-        _difference(figure, rows, fmr_RG, fnmr_RG)
-        for figure in (fmr_ratio, fnmr_ratio, fairness_discrepancy_rate, garbe)
-    ]
-    return GroupReport(found[0], rows, cross, *differences, _warnings(rows, named_P))
+    resampled = _resampled_rates(wrong_P, issame_P, identity_P2, group_P2, count)
+    return GroupReport(
+        found[0],
+        rows,
+        cross,
+        _difference(fmr_ratio, rows, resampled),
+        _difference(fnmr_ratio, rows, resampled),
+        _difference(fairness_discrepancy_rate, rows, resampled),
+        _difference(garbe, rows, resampled),
+        _warnings(rows, named_P),
+    )
 
 
 def _check_genuine(group_P2: np.ndarray, issame_P: np.ndarray, names: List[str]) -> None:
@@ -234,9 +239,14 @@ def gini(rate_RG: np.ndarray) -> np.ndarray:
     return apart_R / scale_R
 
 
-def _difference(figure, rows: Sequence[GroupRates], fmr_RG, fnmr_RG) -> Difference:
+def _difference(
+    figure: Callable[[np.ndarray, np.ndarray], np.ndarray],
+    rows: Sequence[GroupRates],
+    resampled: Tuple[np.ndarray, np.ndarray],
+) -> Difference:
+    fmr_RG, fnmr_RG = resampled
     rates = [[row.fmr.rate for row in rows], [row.fnmr.rate for row in rows]]
-    used = {fmr_ratio: rates[:1], fnmr_ratio: rates[1:]}.get(figure, rates)
+    used = rates[:1] if figure is fmr_ratio else rates[1:] if figure is fnmr_ratio else rates
     if any(rate is None for part in used for rate in part):
         return Difference(None, None)
     known = [np.array([[rate or 0.0 for rate in part]]) for part in rates]

@@ -47,9 +47,7 @@ def test_spearman_is_the_correlation_of_ranks_with_ties():
     first, second = random.randint(6, size=50), random.randint(6, size=50)
 
     def slow_ranks(x):
-        return [
-            np.mean([i for i, v in enumerate(sorted(values)) if v == value]) for value in values
-        ]
+        return [np.mean([i for i, v in enumerate(sorted(x)) if v == one]) for one in x]
 
     expected = np.corrcoef(slow_ranks(first), slow_ranks(second))[0, 1]
     assert abs(spearman(first, second) - expected) < 1e-12
