@@ -9,13 +9,21 @@ import itertools
 import json
 import logging
 import os
-from typing import Any, Dict, Iterator, List, Optional, Sequence, Tuple
+from typing import Any, Dict, Iterator, List, Mapping, Optional, Sequence, Tuple
 
+import numpy as np
 from tqdm import tqdm
 
 from checkpoint.format import find_checkpoints, read_record, step_of
+from data.formats.image_headers import image_size
 from evaluation.calibration import KINDS, cross_validate
+from evaluation.error_rates import operating_points
+from evaluation.groups import GroupReport, group_lines, group_report, read_groups, to_json
+from evaluation.quality import NORM, QualityMeasure, measure_quality, quality_lines
+from evaluation.report.model_page import model_page
+from evaluation.report.page import write_page
 from evaluation.report.pair_errors import write_pairs_report
+from evaluation.report.rates import DISCARD_FMR, SetExtras
 from evaluation.thresholds import set_thresholds, write_thresholds
 from evaluation.verification_set import NetFunction, SetResult, VerificationSet, find_sets
 from inference.backends.base import ModelOptions
@@ -39,6 +47,7 @@ HEADINGS = (
     "achieved FAR",
 )
 Row = Dict[str, Any]
+Extras = Dict[Tuple[str, str], SetExtras]  # of each checkpoint and set
 Results = List[Tuple[str, SetResult]]  # of each checkpoint and set
 
 
@@ -109,6 +118,25 @@ class EvalConfig:
         "directory to write <checkpoint>/thresholds.json to: FNMR at each FMR, with intervals",
         "results",
     )
+    report: Optional[str] = flag(
+        None,
+        "directory to write <checkpoint>/report.html to: curves, operating points, calibration, "
+        "quality, groups",
+        "results",
+    )
+    groups: Optional[str] = flag(
+        None,
+        "CSV path,group or identity,group: print FMR and FNMR of each group at one threshold",
+        "results",
+    )
+    groups_fmr: float = flag(
+        1e-3, "FMR of all pairs at that threshold", "results", above=0.0, below=1.0
+    )
+    quality: bool = flag(
+        False,
+        "print how embedding norm, sharpness, contrast and brightness predict false non-matches",
+        "results",
+    )
     pairs_report: Optional[str] = flag(
         None,
         "directory to write every pair's score, the hardest pairs and the errors per identity to",
@@ -126,6 +154,8 @@ def evaluate(config: EvalConfig) -> None:
     paths = find_sets(config.eval_db_path, config.eval_datasets or None)
     check_flags(config, prefixes)
     sets = [VerificationSet.open(path, config.folds) for path in paths.values()]
+    for pairs in sets if config.groups else ():
+        read_groups(config.groups or "", pairs.image_names(), pairs.identity_N)  # checks them
     _make_directories(config)
     results = list(evaluate_all(config, prefixes, sets))
     rows = [row(prefix, result) for prefix, result in results]
@@ -135,6 +165,9 @@ def evaluate(config: EvalConfig) -> None:
         print("\n".join(calibration_lines(results, sets, config.prior)))
     if config.thresholds:
         write_all_thresholds(config.thresholds, results, sets)
+    extras = write_extras(config, results, sets)
+    if config.report:
+        write_reports(config.report, results, extras)
     for (prefix, result), pairs in zip(results, itertools.cycle(sets)):
         if config.pairs_report:
             directory = os.path.join(config.pairs_report, os.path.basename(prefix))
@@ -308,7 +341,7 @@ def _make_directories(config: EvalConfig) -> None:
     """Makes the results' directories before the work, so that a bad path costs no time."""
     for path in (config.json, config.csv):
         os.makedirs(os.path.dirname(os.path.abspath(path or ".")), exist_ok=True)
-    for directory in (config.plot, config.pairs_report, config.thresholds):
+    for directory in (config.plot, config.pairs_report, config.thresholds, config.report):
         os.makedirs(directory or ".", exist_ok=True)
 
 
@@ -352,6 +385,67 @@ def write_all_thresholds(directory: str, results: Results, sets: Sequence[Verifi
         ]
         write_thresholds(path, os.path.basename(prefix), found)
         print(path)
+
+
+def write_extras(config: EvalConfig, results: Results, sets: Sequence[VerificationSet]) -> Extras:
+    """Prints what --quality and --groups compute, and returns it for the report."""
+    opened, found = {pairs.name: pairs for pairs in sets}, {}
+    own = {name: _own_measures(pairs) for name, pairs in opened.items() if config.quality}
+    for prefix, result in results:
+        title = f"{os.path.basename(prefix)}  {result.name}"
+        measures, groups = [], None
+        if config.quality:
+            measures = quality_measures(result, own[result.name])
+            print("\n".join(f"{title}  {line}" for line in quality_lines(measures)))
+        if config.groups:
+            groups = _groups_of(config, result, opened[result.name])
+            print("\n".join([f"{title}  groups of {config.groups}", *group_lines(groups)]))
+        of_images = [one for one in measures if one.name != NORM]  # a report always has the norm
+        found[prefix, result.name] = SetExtras(of_images, groups)
+    return found
+
+
+def _own_measures(pairs: VerificationSet) -> Dict[str, np.ndarray]:
+    height, width = image_size(pairs.images[0]) or (112, 112)
+    return pairs.measures((height, width))
+
+
+def quality_measures(
+    result: SetResult, own: Mapping[str, np.ndarray], fmr: float = DISCARD_FMR
+) -> List[QualityMeasure]:
+    """The embedding norm, then the measures of the images, at the threshold of an FMR."""
+    points = operating_points(result.distances_P, result.issame_P, (fmr,))
+    if not points:
+        raise ValueError(
+            f"{result.name}: --quality needs {1 / fmr:.0f} impostor pairs, and the set has "
+            f"{int((~result.issame_P).sum())}."
+        )
+    limit, named = points[0].squared_l2, dict({NORM: result.norms_N}, **own)
+    return [
+        measure_quality(name, values, result.distances_P, result.issame_P, limit)
+        for name, values in named.items()
+    ]
+
+
+def _groups_of(config: EvalConfig, result: SetResult, pairs: VerificationSet) -> GroupReport:
+    groups = read_groups(config.groups or "", pairs.image_names(), pairs.identity_N)
+    identity_P2 = pairs.identity_N.reshape(-1, 2)
+    return group_report(result.distances_P, result.issame_P, identity_P2, groups, config.groups_fmr)
+
+
+def write_reports(directory: str, results: Results, extras: Extras) -> None:
+    """Writes <directory>/<checkpoint>/report.html, and groups.json where --groups is given."""
+    for prefix in dict.fromkeys(prefix for prefix, _ in results):
+        name = os.path.basename(prefix)
+        of_sets = {result.name: result for other, result in results if other == prefix}
+        of_extras = {each: extras[prefix, each] for each in of_sets}
+        saved = {each: result.saved() for each, result in of_sets.items()}
+        path = os.path.join(directory, name, "report.html")
+        print(write_page(path, model_page(name, saved, of_extras)))
+        groups = {each: extra.groups for each, extra in of_extras.items() if extra.groups}
+        if groups:
+            with atomic_write(os.path.join(directory, name, "groups.json")) as stream:
+                json.dump({each: to_json(one) for each, one in groups.items()}, stream, indent=1)
 
 
 def write_csv(path: str, rows: Sequence[Row]) -> None:

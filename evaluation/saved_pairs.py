@@ -1,6 +1,7 @@
 """The scores of a set's pairs as a file, from which reports are drawn without the network.
 
-P pairs, N = 2 P images. The file is an .npz of numbers (images as bytes): reading it unpickles nothing.
+P pairs, N = 2 P images. The file is an .npz of numbers (images as bytes): reading it unpickles
+nothing.
 """
 
 import json

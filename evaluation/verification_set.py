@@ -116,6 +116,21 @@ class VerificationSet:
         """Pairs."""
         return len(self.issame_P)
 
+    def image_names(self) -> List[str]:
+        """What a file of groups calls each of the N entries: the lines of <set>.names.txt beside
+        the .bin, which has no names itself, or the entries' numbers."""
+        path = f"{os.path.splitext(self.path)[0]}.names.txt"
+        if not os.path.exists(path):
+            return [str(number) for number in range(len(self.row_N))]
+        with open(path, encoding="utf-8") as stream:
+            names = stream.read().splitlines()
+        if len(names) != len(self.row_N):
+            raise ValueError(
+                f"{path} has {len(names)} lines for {len(self.row_N)} images; write one per image, "
+                "in the order of the .bin."
+            )
+        return names
+
     def image(self, number: int) -> bytes:
         """The encoded image of entry `number` of the .bin."""
         return self.images[self.row_N[number]]

@@ -138,6 +138,9 @@ def training(run: Run) -> str:
         _curve(run, "Images per second", (("images_per_second", ""),)),
         _curve(run, "Share of time waiting for input", (("input_share", ""),), percents),
         _curve(run, "Gradient norm", (("gradient_norm", ""),)),
+        _curve(run, "Floating-point operations per second", (("flops_per_second", ""),)),
+        _curve(run, "Share of the device's peak", (("peak_share", ""),), percents),
+        _curve(run, "Goodput: share of time in steps", (("goodput", ""),), percents),
     ]
     drawn = "".join(chart for chart in charts if chart)
     return (
