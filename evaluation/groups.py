@@ -344,7 +344,8 @@ def difference_text(one: Difference) -> str:
     value = "infinite" if one.value is None else f"{one.value:.4g}"
     if one.interval is None:
         return value
-    return f"{value} ({one.interval[0]:.4g} to {one.interval[1]:.4g})"
+    low, high = (f"{end:.4g}" if np.isfinite(end) else "infinite" for end in one.interval)
+    return f"{value} ({low} to {high})"
 
 
 def to_json(report: GroupReport) -> Dict[str, object]:

@@ -26,6 +26,7 @@ from evaluation.saved_pairs import SavedPairs
 
 ROUNDS = 500  # of the bootstrap of EER and d': a report is drawn at every validation
 DISCARD_FMR = 1e-2  # of the threshold of an error-versus-discard curve
+SHOWN_DISCARD = 0.6  # of the pairs: what remains beyond is too few for a curve
 PRIOR = 0.5  # of the reliability diagram
 
 
@@ -216,13 +217,16 @@ def _discard_chart(name: str, measured: Mapping[str, Sequence[QualityMeasure]]) 
             if one.name == name:
                 x = [100.0 * share for share in one.curve.discarded]
                 band = [list(side) for side in zip(*one.curve.intervals)]
-                series.append(Series(of_set, x, one.curve.fnmr, f"c{i % 8}", (band[0], band[1])))
-    high = max(max(one.y) for one in series) or 0.01
+                kept = sum(share <= SHOWN_DISCARD for share in one.curve.discarded)
+                low, high = band[0][:kept], band[1][:kept]
+                y = one.curve.fnmr[:kept]
+                series.append(Series(of_set, x[:kept], y, f"c{i % 8}", (low, high)))
+    top = max(max(one.band[1]) for one in series if one.band)
     return line_chart(
         series,
         f"Error versus discard, {name}",
         Axis("discarded genuine pairs, %; upward: FNMR"),
-        Axis(form="percent", range=(0.0, 1.25 * high)),
+        Axis(form="percent", range=(0.0, min(1.0, 1.05 * top))),
         always_named=True,
     )
 
@@ -235,8 +239,8 @@ def groups_section(extras: Mapping[str, SetExtras]) -> str:
     tables = "".join(_group_tables(name, report) for name, report in shown.items())
     return (
         '<section id="groups"><h2>Groups</h2><p>FMR and FNMR of each group at one threshold. '
-        "Groups are those of the given file. In parentheses 95 % intervals: exact binomial for rates, a "
-        f"bootstrap over identities for differences.</p>{tables}</section>"
+        "Groups are those of the given file. In parentheses 95 % intervals: exact binomial for "
+        f"rates, a bootstrap over identities for differences.</p>{tables}</section>"
     )
 
 

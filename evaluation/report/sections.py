@@ -185,6 +185,8 @@ def roc_chart(run: Run) -> str:
         far, tar, _ = verification.roc_curve(saved.distances_P, saved.issame_P)
         smallest = _one_of(~saved.issame_P)
         lowest = min(lowest, smallest)
+        start = int(far.searchsorted(0.0, "right")) - 1  # the last point without a false accept
+        far, tar = far[start:], tar[start:]
         keep = _corners(far)
         x = [max(float(far[i]), smallest / 2) for i in keep]
         series.append(Series(name, x, [float(tar[i]) for i in keep], _colour_in(run, name)))
