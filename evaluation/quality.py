@@ -18,6 +18,7 @@ SHARES = tuple(0.05 * i for i in range(20))  # discarded
 PARTIAL = 0.2  # of the pairs, up to which the area under the curve is taken
 Z = 1.959963984540054  # of the normal distribution at 95 %
 NORM = "embedding norm"
+QUALITY_FMR = 1e-2  # of the threshold of an error-versus-discard curve
 
 
 class DiscardCurve(NamedTuple):

@@ -1,13 +1,20 @@
 """The page of one evaluated model: every figure of its sets, without a training run."""
 
 import html
-from typing import Mapping
+import json
+import os
+from typing import Dict, Mapping, Sequence, Tuple
 
+from evaluation.groups import to_json
 from evaluation.report import rates, sections
-from evaluation.report.page import SYNTHETIC, page, percent
+from evaluation.report.page import SYNTHETIC, page, percent, write_page
 from evaluation.report.rates import SetExtras
 from evaluation.report.run_logs import Run
 from evaluation.saved_pairs import SavedPairs
+from evaluation.verification_set import SetResult
+from runtime.files import atomic_write
+
+Extras = Dict[Tuple[str, str], SetExtras]  # of each checkpoint and set
 
 
 def model_page(model: str, best: Mapping[str, SavedPairs], extras: Mapping[str, SetExtras]) -> str:
@@ -56,3 +63,20 @@ def _footer() -> str:
         "<footer>Written by <code>eval_ckpt_file.py --report</code>; docs/evaluation.md explains "
         "the figures.</footer>"
     )
+
+
+def write_model_pages(
+    directory: str, results: Sequence[Tuple[str, SetResult]], extras: Extras
+) -> None:
+    """Writes <directory>/<checkpoint>/report.html, and groups.json where --groups is given."""
+    for prefix in dict.fromkeys(prefix for prefix, _ in results):
+        name = os.path.basename(prefix)
+        of_sets = {result.name: result for other, result in results if other == prefix}
+        of_extras = {each: extras[prefix, each] for each in of_sets}
+        saved = {each: result.saved() for each, result in of_sets.items()}
+        path = os.path.join(directory, name, "report.html")
+        print(write_page(path, model_page(name, saved, of_extras)))
+        groups = {each: extra.groups for each, extra in of_extras.items() if extra.groups}
+        if groups:
+            with atomic_write(os.path.join(directory, name, "groups.json")) as stream:
+                json.dump({each: to_json(one) for each, one in groups.items()}, stream, indent=1)

@@ -20,12 +20,11 @@ from evaluation.error_rates import (
 )
 from evaluation.groups import GroupReport, Rate, difference_items, difference_text
 from evaluation.identity_intervals import PairIdentities, curve_intervals, intervals_by_identity
-from evaluation.quality import NORM, QualityMeasure, measure_quality
+from evaluation.quality import NORM, QUALITY_FMR, QualityMeasure, measure_quality
 from evaluation.report.charts import Axis, Series, line_chart, spell
 from evaluation.saved_pairs import SavedPairs
 
 ROUNDS = 500  # of the bootstrap of EER and d': a report is drawn at every validation
-DISCARD_FMR = 1e-2  # of the threshold of an error-versus-discard curve
 SHOWN_DISCARD = 0.6  # of the pairs: what remains beyond is too few for a curve
 PRIOR = 0.5  # of the reliability diagram
 
@@ -139,7 +138,7 @@ def trust_section(
     return (
         '<section id="trust"><h2>Confidence and quality</h2><p>Reliability: how often pairs with a '
         "predicted probability are genuine, the fit cross-validated by identity; the diagonal is "
-        f"exact. Error versus discard: FNMR at FMR {DISCARD_FMR:g} when the genuine pairs of "
+        f"exact. Error versus discard: FNMR at FMR {QUALITY_FMR:g} when the genuine pairs of "
         "lowest quality are discarded; a pair has the worse quality of its two images.</p>"
         f'<div class="charts">{drawn}</div>'
         + "".join(f'<p class="key">{sentence}</p>' for sentence in sentences)
@@ -161,7 +160,7 @@ def _calibration(saved: SavedPairs) -> Optional[CalibrationResult]:
 
 def _measures(saved: SavedPairs) -> List[QualityMeasure]:
     """The embedding norm, where it was saved and the set can show the threshold's FMR."""
-    points = operating_points(saved.distances_P, saved.issame_P, (DISCARD_FMR,))
+    points = operating_points(saved.distances_P, saved.issame_P, (QUALITY_FMR,))
     if saved.norms_N is None or not points:
         return []
     limit = points[0].squared_l2
