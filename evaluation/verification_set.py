@@ -208,6 +208,37 @@ class VerificationSet:
             raise ValueError(f"{self.path}: {error}") from None
 
 
+class OpenSets:
+    """Sets that are read once and kept, as far as their encoded images fit into `limit` bytes; the
+    others are read again at each use."""
+
+    def __init__(self, limit: Optional[int] = None) -> None:
+        """limit: by default an eighth of the memory that is available now."""
+        self.limit = available_memory() // 8 if limit is None else limit
+        self._kept: Dict[str, VerificationSet] = {}
+
+    def open(self, path: str) -> VerificationSet:
+        """The set of a .bin."""
+        if path in self._kept:
+            return self._kept[path]
+        pairs = VerificationSet.open(path)
+        size = sum(map(len, pairs.images))
+        if size <= self.limit:
+            self.limit -= size
+            self._kept[path] = pairs
+        return pairs
+
+
+def available_memory() -> int:
+    """Bytes of main memory that new data can use; 2 GiB on systems without /proc/meminfo."""
+    try:
+        with open("/proc/meminfo", encoding="ascii") as stream:
+            values = dict(line.split(":") for line in stream)
+        return int(values["MemAvailable"].split()[0]) << 10
+    except (OSError, KeyError, ValueError):
+        return 2 << 30
+
+
 def find_sets(eval_db_path: str, names: Optional[Sequence[str]] = None) -> Dict[str, str]:
     """{name: path} of the .bin sets in a directory: the named ones, or all."""
     if not os.path.isdir(eval_db_path):

@@ -140,7 +140,7 @@ def training(run: Run) -> str:
         _curve(run, "Gradient norm", (("gradient_norm", ""),)),
         _curve(run, "Floating-point operations per second", (("flops_per_second", ""),)),
         _curve(run, "Share of the device's peak", (("peak_share", ""),), percents),
-        _curve(run, "Goodput: share of time in steps", (("goodput", ""),), percents),
+        _curve(run, "Goodput: share of time in steps", (("goodput_share", ""),), percents),
     ]
     drawn = "".join(chart for chart in charts if chart)
     return (
