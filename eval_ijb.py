@@ -14,6 +14,7 @@ import numpy as np
 from tqdm import tqdm
 
 from evaluation import ijb, ijb_metadata
+from evaluation.identification import fnir_figures
 from faces.alignment import align
 from runtime.cli import run
 from runtime.flags import flag, parse_flags
@@ -107,6 +108,7 @@ def judge(templates_MD, questions):
     if "1:N" in questions:
         first, second, probes = questions["1:N"]
         figures["1:N"] = ijb.identification_figures(templates_MD, (first, second), probes)
+        figures["1:N"].update(fnir_figures(figures["1:N"]))
     return figures
 
 
@@ -253,6 +255,8 @@ def _cell(name, value):
 
 SHORT = {"tar_at_far": "{:g}", "ranks": "rank-{:g}", "tpir_at_fpir": "FPIR {:g}"}
 SHORT["open_set_tpir_at_fpir"] = "open set FPIR {:g}"
+SHORT["fnir_at_fpir"] = "FNIR at FPIR {:g}"
+SHORT["open_set_fnir_at_fpir"] = "open set FNIR at FPIR {:g}"
 
 
 def flat(figures):
@@ -261,7 +265,7 @@ def flat(figures):
     for name, value in figures.items():
         if name in SHORT:
             line.update({SHORT[name].format(key): one for key, one in value.items()})
-        elif name != "thresholds":
+        elif name not in ("thresholds", "fnir_interval"):
             line[name] = value
     return line
 
