@@ -414,7 +414,10 @@ def _metavar(item):
 
 
 def _program():
-    """How the script was called: `python train_nets.py`, `python -m evaluation.report`."""
+    """How the script was called: `python train_nets.py`, `python -m evaluation.report`, or
+    `insightface-tf train`, which insightface_tf/__main__.py passes on."""
+    if "INSIGHTFACE_TF_PROGRAM" in os.environ:
+        return os.environ["INSIGHTFACE_TF_PROGRAM"]
     spec = getattr(sys.modules.get("__main__"), "__spec__", None)
     if spec is None or not spec.name or spec.name == "__main__":
         return f"python {os.path.relpath(sys.argv[0])}" if sys.argv[0] else "python"
