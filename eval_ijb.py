@@ -14,6 +14,7 @@ import numpy as np
 from tqdm import tqdm
 
 from evaluation import ijb, ijb_metadata
+from evaluation.identification import fnir_figures
 from faces.alignment import align
 from runtime.cli import run
 from runtime.files import atomic_write
@@ -119,6 +120,7 @@ def evaluate(templates_MD: np.ndarray, lists: Lists) -> Figures:
     if "1:N" in lists:
         first, second, probes = lists["1:N"]
         figures["1:N"] = ijb.identification_figures(templates_MD, (first, second), probes)
+        figures["1:N"].update(fnir_figures(figures["1:N"]))
     return figures
 
 
@@ -281,6 +283,8 @@ def _cell(name, value):
 
 SHORT = {"tar_at_far": "{:g}", "ranks": "rank-{:g}", "tpir_at_fpir": "FPIR {:g}"}
 SHORT["open_set_tpir_at_fpir"] = "open set FPIR {:g}"
+SHORT["fnir_at_fpir"] = "FNIR at FPIR {:g}"
+SHORT["open_set_fnir_at_fpir"] = "open set FNIR at FPIR {:g}"
 
 
 def flat(figures: Dict[str, Any]) -> Dict[str, Any]:
@@ -289,7 +293,7 @@ def flat(figures: Dict[str, Any]) -> Dict[str, Any]:
     for name, value in figures.items():
         if name in SHORT:
             line.update({SHORT[name].format(key): one for key, one in value.items()})
-        elif name != "thresholds":
+        elif name not in ("thresholds", "fnir_interval"):
             line[name] = value
     return line
 

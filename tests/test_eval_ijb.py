@@ -38,6 +38,8 @@ def test_all_modes_from_embeddings_as_table_json_csv_and_plot(release, capsys):
     assert len(modes) == 8
     assert set(modes["N1D1F1"]["1:1"]) >= {"tar_at_far", "auc", "eer"}
     assert set(modes["N1D1F1"]["1:N"]) >= {"ranks", "tpir_at_fpir", "open_set_tpir_at_fpir"}
+    one = modes["N1D1F1"]["1:N"]
+    assert one["fnir_at_fpir"] == {fpir: 1 - tpir for fpir, tpir in one["tpir_at_fpir"].items()}
     printed = capsys.readouterr().out
     assert "N0D1F0" in printed and "rank-1" in printed
     rows = list(csv.DictReader(open(str(out / "i.csv"))))
