@@ -42,6 +42,10 @@ venv-tf1: .venv-tf1/ready
 	.venv-tf1/bin/python $(PIP) --require-hashes -r requirements-tf1.lock
 	@touch $@
 
+.venv/ready-export: .venv/ready requirements-export.txt
+	.venv/bin/python $(PIP) -r requirements-export.txt
+	@touch $@
+
 .venv/ready-dev: .venv/ready requirements-dev.txt requirements-export.txt
 	.venv/bin/python $(PIP) -r requirements-dev.txt -r requirements-export.txt
 	@touch $@
@@ -50,15 +54,24 @@ venv-tf1: .venv-tf1/ready
 	.venv-tf1/bin/python $(PIP) -r requirements-dev.txt
 	@touch $@
 
-demo: .venv/ready
+demo: .venv/ready-export
 	@echo "+ source .venv/bin/activate"
 	@set -e; export PATH="$(CURDIR)/.venv/bin:$$PATH"; set -x; \
-	python data/synthetic.py --output_path datasets/demo; \
+	python data/synthetic.py --output_path datasets/demo --people_path datasets/demo_people; \
 	python data/mx2tfrecords.py --bin_path datasets/demo/train.rec --idx_path datasets/demo/train.idx \
 		--tfrecords_file_path datasets/demo/tfrecords; \
 	python3 train_nets.py --config configs/demo.yaml; \
 	python eval_ckpt_file.py --ckpt_path output/demo/ckpt --eval_db_path datasets/demo \
-		--eval_datasets lfw cfp_fp --json output/demo/eval.json
+		--eval_datasets lfw cfp_fp --json output/demo/eval.json; \
+	python export_model.py --ckpt_file output/demo/ckpt/InsightFace_iter_900.ckpt --file_format onnx \
+		--file_name output/demo/export/demo.onnx --overwrite yes; \
+	rm -f output/demo/faces.db*; \
+	python facebank.py enrol --bank output/demo/faces.db --model output/demo/export/demo.onnx \
+		--images datasets/demo_people/enrolled --detector none; \
+	python facebank.py calibrate --bank output/demo/faces.db --model output/demo/export/demo.onnx \
+		--pairs datasets/demo/lfw.bin; \
+	python facebank.py identify --bank output/demo/faces.db --model output/demo/export/demo.onnx \
+		--images datasets/demo_people/photos --detector none --far 0.01
 	@echo "report: $(CURDIR)/output/demo/report.html"
 
 test: .venv/ready-dev
