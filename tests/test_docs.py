@@ -100,3 +100,17 @@ def test_flags_of_documented_commands_exist(script):
     for page, found in CALLS[script]:
         missing = sorted(set(found) - known)
         assert not missing, f"{page}: {script} has no {missing}"
+
+
+def test_the_chinese_readme_follows_the_english_one():
+    """The same commands, figures, links and number of headings and table rows."""
+    pages = [text_of("README.md"), text_of("README.zh-CN.md")]
+    for part in (
+        lambda text: re.findall(r"^    .*$", text, re.M),
+        lambda text: sorted(re.findall(r"\d\.\d{2,}", text)),
+        lambda text: sorted(link for link in LINK.findall(text) if "README" not in link),
+        lambda text: len(HEADING.findall(text)),
+        lambda text: len(re.findall(r"^\|", text, re.M)),
+    ):
+        english, chinese = map(part, pages)
+        assert english == chinese
