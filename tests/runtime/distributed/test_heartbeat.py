@@ -48,7 +48,7 @@ def test_gather_returns_when_all_hosts_have_found_the_same_processes(tmp_path):
 
 def test_gather_names_the_hosts_that_are_missing(tmp_path):
     with hosts(tmp_path, 3, started=2) as made:
-        assert gather_all(made[:2], limit=0.5) == {0: [2], 1: [2]}
+        assert gather_all(made[:2], limit=1.0) == {0: [2], 1: [2]}
 
 
 def test_a_file_of_an_earlier_run_is_no_host(tmp_path):
@@ -72,7 +72,7 @@ def test_a_file_that_is_read_while_it_is_written_is_skipped(tmp_path, text):
 
 def test_a_second_process_with_the_same_index_does_not_start(tmp_path):
     with hosts(tmp_path, 2, started=1):
-        second = Heartbeat(str(tmp_path), 0, 2, 2 * INTERVAL)
+        second = Heartbeat(str(tmp_path), 0, 2, 10 * INTERVAL)
         with pytest.raises(ValueError, match=f"host 0: this one, and process {os.getpid()} on"):
             second.start()
 
