@@ -169,7 +169,10 @@ def _curve(run: Run, title: str, names: Sequence[Tuple[str, str]], y_axis: Axis 
             series.append(Series("", x, y, f"c{i}", faint=True))
             y = smoothed(y)
         if y:
-            series.append(Series(label, x, y, f"c{i}"))
+            one = Series(label, x, y, f"c{i}")
+            if name == "learning_rate":  # smoothed curves have no exact last value
+                one = one._replace(mark=len(y) - 1, mark_text=spell(y[-1]))
+            series.append(one)
     return line_chart(series, title, y_axis=y_axis) if series else ""
 
 

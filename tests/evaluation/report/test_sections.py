@@ -46,3 +46,9 @@ def test_goodput_and_share_of_the_peak_are_drawn_where_they_are_logged(tmp_path)
     for title in ("Goodput: share of time in steps", "Floating-point operations per second"):
         assert f"<b>{title}</b>" in text
     assert "Share of the device&#x27;s peak" in text
+
+
+def test_the_last_step_and_the_last_learning_rate_are_labelled(tmp_path):
+    lines = [train_line(step, learning_rate=0.00123) for step in range(10, 960, 10)]
+    text = text_of(writer.write_report(tiny_sets.write_run(tmp_path / "r", lines)))
+    assert ">950</text>" in text and ">0.00123</text>" in text
