@@ -10,6 +10,7 @@ import pytest
 from insightface_tf.__main__ import COMMANDS, installed_configs, usage
 from runtime.cli import ROOT
 from runtime.tf1 import TF2
+from tests.serving.tiny_models import write_model, write_people
 
 PYPROJECT = os.path.join(ROOT, "pyproject.toml")
 
@@ -64,6 +65,19 @@ def test_a_name_of_the_installed_package_is_imported_on_first_use(installed):
     )
     done = run(["-c", code], cwd=directory, env=environment)
     assert done.stdout == "0.1.0 inference.embedder False\n", done.stderr
+
+
+def test_the_examples_of_the_api_page_run(installed, tmp_path):
+    _, environment = installed
+    write_model(tmp_path / "model.onnx")
+    write_people(tmp_path / "people", {"Ann": 1, "Ben": 2})
+    with open(os.path.join(ROOT, "docs", "api.md"), encoding="utf-8") as stream:
+        blocks = re.findall(r"```python\n(.*?)```", stream.read(), re.S)
+    done = run(["-c", "\n".join(blocks)], cwd=str(tmp_path), env=environment)
+    lines = done.stdout.splitlines()
+    same, other = re.match(r"same person: (\S+) another: (\S+)", lines[0]).groups()
+    assert float(same) > float(other), done.stderr
+    assert lines[1:] == ["people/Ann/1.jpg Ann", "people/Ben/1.jpg Ben"]
 
 
 def test_a_module_of_the_same_name_that_comes_first_is_reported(installed):

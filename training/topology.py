@@ -3,8 +3,7 @@
 import dataclasses
 from typing import Any, List, Mapping, Tuple
 
-from runtime import gpu_preflight
-from runtime import tf1
+from runtime import gpu_preflight, tf1
 from runtime.device import strategy
 from runtime.distributed.hosts import check_port_is_free, find_hosts
 from runtime.distributed.ranks import Ranks
