@@ -8,6 +8,8 @@ import itertools
 import json
 import logging
 import os
+import shutil
+import sys
 from typing import Any, Iterator, List, Optional, Sequence, Tuple
 
 from tqdm import tqdm
@@ -143,7 +145,8 @@ def evaluate(config: EvalConfig) -> None:
     _make_directories(config)
     results = list(evaluate_all(config, prefixes, sets))
     rows = [row(prefix, result) for prefix, result in results]
-    print("\n".join(text for text in (table(rows), notes(rows)) if text))
+    width = shutil.get_terminal_size().columns if sys.stdout.isatty() else None
+    print("\n".join(text for text in (table(rows, width), notes(rows)) if text))
     write_files(config, rows, results)
     if config.prior is not None:
         print("\n".join(calibration_lines(results, sets, config.prior)))

@@ -1,4 +1,4 @@
-"""1:N error rates in ISO/IEC 19795's terms: FNIR at FPIR, from the rates that InsightFace prints."""
+"""1:N error rates in the terms of ISO/IEC 19795: FNIR at FPIR, from InsightFace's rates."""
 
 from typing import Any, Dict, List, Mapping
 
@@ -6,8 +6,8 @@ from evaluation.error_rates import binomial_interval
 
 
 def fnir_figures(figures: Mapping[str, Any]) -> Dict[str, Any]:
-    """FNIR = 1 - TPIR at each FPIR, of 1:N figures (evaluation/ijb.py), with the exact 95 % interval
-    of the closed-set rate over its probes."""
+    """FNIR = 1 - TPIR at each FPIR, of 1:N figures (evaluation/ijb.py), with the exact 95 %
+    interval of the closed-set rate over its probes."""
     fnir = {target: 1.0 - tpir for target, tpir in figures["tpir_at_fpir"].items()}
     return {
         "fnir_at_fpir": fnir,

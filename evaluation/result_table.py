@@ -2,7 +2,7 @@
 
 import csv
 import os
-from typing import Any, Dict, Sequence, Tuple
+from typing import Any, Dict, List, Optional, Sequence, Tuple
 
 from runtime.files import atomic_write
 
@@ -20,16 +20,24 @@ HEADINGS = (
 Row = Dict[str, Any]  # SetResult.row() with checkpoint and step
 
 
-def table(rows: Sequence[Row]) -> str:
-    """Rows -> aligned text; the highest Accuracy-Flip of each set is marked."""
+def table(rows: Sequence[Row], width: Optional[int] = None) -> str:
+    """Rows -> aligned text; the highest Accuracy-Flip of each set is marked. width: columns of the
+    terminal; a table that is wider becomes a block of lines per row."""
     best: Dict[str, float] = {}
     for entry in rows:
         best[entry["set"]] = max(best.get(entry["set"], 0.0), entry["accuracy_flip"])
     lines = [HEADINGS] + [_cells(entry, best) for entry in rows]
     widths = [max(map(len, column)) for column in zip(*lines)]
+    if width is not None and sum(widths) + 2 * (len(widths) - 1) > width:
+        return "\n\n".join(_block(line) for line in lines[1:])
     return "\n".join(
-        "  ".join(cell.ljust(width) for cell, width in zip(line, widths)).rstrip() for line in lines
+        "  ".join(cell.ljust(size) for cell, size in zip(line, widths)).rstrip() for line in lines
     )
+
+
+def _block(cells: Sequence[str]) -> str:
+    size = max(map(len, HEADINGS))
+    return "\n".join(f"{name.ljust(size)}  {cell}" for name, cell in zip(HEADINGS, cells))
 
 
 def _cells(entry: Row, best: Dict[str, float]) -> Tuple[str, ...]:
@@ -58,10 +66,23 @@ def notes(rows: Sequence[Row]) -> str:
         lines.append("* the highest of its set")
     if any(_rough(entry) for entry in rows):
         lines.append("~ fewer than 1,000 impostor pairs: a single false accept exceeds FAR 1e-3")
+    lines += _best_mean(rows)
     synthetic = list(dict.fromkeys(entry["set"] for entry in rows if entry["synthetic"]))
     if synthetic:
         lines.append(f"synthetic faces, no measure of real ones: {', '.join(synthetic)}")
     return "\n".join(lines)
+
+
+def _best_mean(rows: Sequence[Row]) -> List[str]:
+    """A line that names the checkpoint with the highest mean over several sets."""
+    sums: Dict[str, List[float]] = {}
+    for entry in rows:
+        sums.setdefault(entry["checkpoint"], []).append(entry["accuracy_flip"])
+    if len(sums) < 2 or len(rows) == len(sums):
+        return []
+    means = {checkpoint: sum(values) / len(values) for checkpoint, values in sums.items()}
+    best = max(means, key=lambda checkpoint: means[checkpoint])
+    return [f"highest mean Accuracy-Flip: {os.path.basename(best)}, {means[best]:.5f}"]
 
 
 def write_csv(path: str, rows: Sequence[Row]) -> None:

@@ -113,9 +113,9 @@ def test_a_mistake_is_one_sentence_and_exit_code_2(tmp_path):
 
 
 def test_quality_groups_and_the_report_are_of_every_checkpoint_and_set(sets, tmp_path, capsys):
-    tiny_sets.write_set(sets / "lfw.bin", pairs=250)
+    tiny_sets.write_set(sets / "lfw.bin", pairs=200)
     path = tmp_path / "groups.csv"
-    path.write_text("path,group\n" + "".join(f"{i},{'ab'[i // 250]}\n" for i in range(500)))
+    path.write_text("path,group\n" + "".join(f"{i},{'ab'[i // 200]}\n" for i in range(400)))
     flags = ["--quality", "yes", "--groups", str(path), "--groups_fmr", "0.1"]
     flags += ["--report", str(tmp_path / "r"), "--eval_datasets", "lfw"]
     evaluate(sets, "--ckpt_file", tiny_sets.prefix(), *flags)

@@ -82,10 +82,10 @@ def test_curve_intervals_hold_the_truth_in_95_of_100_simulated_sets():
     eer = rates[np.argmin(np.abs(rates[:, 0] - rates[:, 1]))].mean()
     prime = 0.8 / np.sqrt((0.09 + 2 * 0.01 + 0.09 + 0.01) / 2)
     held = np.zeros(2)
-    for _ in range(200):
+    for _ in range(150):
         found = curve_intervals(alike_scores(random, issame_P, identity_P2), pairs, rounds=200)
         held += [low <= true <= high for (low, high), true in zip(found, (eer, prime))]
-    assert (held / 200 >= 0.91).all() and (held / 200 <= 0.99).all()  # 200 sets: +- 3 points
+    assert (held / 150 >= 0.9).all() and (held / 150 <= 0.99).all()  # 150 sets: +- 3.5 points
 
 
 def test_the_variance_of_an_fmr_is_the_sum_over_pairs_that_share_an_identity():

@@ -32,3 +32,16 @@ def test_a_csv_has_a_column_per_far_and_per_end_of_the_interval(rows, tmp_path):
     lines = list(csv.DictReader(open(str(tmp_path / "e.csv"))))
     assert float(lines[1]["tar_at_far_0.001"]) == rows[1]["tar_at_far"]["0.001"]
     assert float(lines[0]["accuracy_flip_low"]) == rows[0]["accuracy_flip_interval"][0]
+
+
+def test_a_table_wider_than_the_terminal_is_a_block_per_row(rows):
+    lines = table(rows, width=60).splitlines()
+    assert max(map(len, lines)) <= 60 and lines.count("") == 1
+    assert lines[0].split() == ["checkpoint", "a.ckpt"]
+    assert table(rows, width=500) == table(rows)
+
+
+def test_the_checkpoint_with_the_highest_mean_over_sets_is_named(rows):
+    both = rows + [dict(row, set="cfp_fp") for row in rows]
+    assert f"highest mean Accuracy-Flip: b.ckpt, {rows[1]['accuracy_flip']:.5f}" in notes(both)
+    assert "highest mean" not in notes(rows)
