@@ -10,6 +10,7 @@ from runtime.tf1 import tf
 
 DECAYED = "decayed_variables"
 SLICED = "sliced_variables"
+OPTIONAL = "optional_variables"  # which a checkpoint may lack: they keep their first values then
 _REPLICA = re.compile(r"^replica_\d+(/|$)")  # the scope of a host's second rank and the next
 
 # A variable in a checkpoint: its name there, the shape of the whole of it, and which part of that
