@@ -13,7 +13,6 @@ import pytest
 import eval_ckpt_file
 import train_nets
 from nets.build import BUILDERS
-from nets.layers import conv, dense, flatten, norm, prelu
 from runtime import tf1
 from runtime.distributed.ranks import SINGLE, Ranks
 from runtime.flags import build
@@ -28,6 +27,7 @@ from tests.training.rounding_noise import (
     assert_within_noise,
     nudged_weights,
 )
+from tests.training.small_net import small_net
 from training import ascend
 from training.config import MultiDeviceConfig
 from training.graph.settings import step_settings
@@ -43,16 +43,6 @@ DEFINED = ("loss", "inference_loss", "decay_loss", "learning_rate")
 def npu_flags(small, output, *more):
     words = ["--dropout", "0", "--epoch", f"{STEPS}step", "--eval_batch_size", "4", "--lr", "0.001"]
     return flags(small, str(output), *words, *more)
-
-
-def small_net(pixels_NHWC, context):
-    """In the place of L_Resnet_E_IR's: a convolution, a residual unit and a dense layer, all with
-    batch norm, and so each kind of variable that the deep nets have."""
-    x = norm(conv(pixels_NHWC, 6, 3, 2, context, "conv1"), context, "bn1")
-    x = prelu(x, context, "prelu1")
-    with tf.variable_scope("block1/unit_1"):
-        x += norm(conv(x, 6, 3, 1, context, "conv2"), context, "bn2")
-    return norm(dense(flatten(x), context.spec.embedding_size, context, "fc1"), context, "bn3")
 
 
 @pytest.fixture(scope="module")
