@@ -12,7 +12,6 @@ from export.onnx_writer import pixel_constants
 from inference.backends.base import ModelOptions
 from inference.preprocessing import Preprocessing, to_input
 from nets.lineages import NetSpec
-from runtime.tf1 import VERSION
 
 Run = Callable[[np.ndarray], np.ndarray]  # what the file's input takes -> float32 [N, D]
 
@@ -82,6 +81,7 @@ def openvino_runtime(library: Any, path: str, threads: int = 0, precision: str =
 def open_tflite(path: str) -> Dict[str, Runtime]:
     """A .tflite file in LiteRT, or in TensorFlow's own interpreter of it."""
     from inference.backends.litert import LiteRtBackend
+    from runtime.tf1 import VERSION
 
     name = f"tensorflow {VERSION}"
     if optional("ai_edge_litert.interpreter") is not None:
@@ -93,6 +93,7 @@ def open_tflite(path: str) -> Dict[str, Runtime]:
 def open_tensorflow(path: str) -> Dict[str, Runtime]:
     """A frozen graph, or a SavedModel by its default signature, in TensorFlow."""
     from inference.backends.tensorflow import TensorFlowBackend
+    from runtime.tf1 import VERSION
 
     return {"tensorflow": _opened(f"tensorflow {VERSION}", TensorFlowBackend, path)}
 

@@ -16,8 +16,8 @@ import logging
 import os
 from typing import Tuple
 
+from losses.choices import LOSS_NAMES
 from losses.class_slices import slice_of
-from losses.face_losses import LOSSES
 from losses.partial_fc import drawn_groups
 from runtime.cli import run
 from runtime.device import strategy
@@ -43,7 +43,7 @@ class LintConfig:
     lineage: str = flag("insightface_tf", "whose network")
     net_depth: Tuple[int, ...] = flag((50, 100), "depths")
     block: Tuple[str, ...] = flag(("ir", "se"), "residual units")
-    loss: Tuple[str, ...] = flag(("arcface",), "losses", choices=tuple(LOSSES))
+    loss: Tuple[str, ...] = flag(("arcface",), "losses", choices=LOSS_NAMES)
     sample_rate: Tuple[float, ...] = flag((1.0,), "shares of identities", above=0.0, high=1.0)
     cards: Tuple[int, ...] = flag((1,), "sizes of the run", low=1)
     optimizer: Tuple[str, ...] = flag(("momentum",), "rules of the update")

@@ -12,8 +12,9 @@ from data.convert.worker_pool import allowed_cores
 from data.formats.image_headers import decoded
 from data.formats.manifest import LocalFiles, read_manifest
 from data.formats.tfrecord import parse_example
-from data.pipeline.augment import Augmentation, augment_images, recipe
+from data.pipeline.augment import augment_images
 from data.pipeline.decoding import FAULT, Decoder
+from data.pipeline.recipes import Augmentation, recipe
 from data.pipeline.record_order import RecordStream, shard_and_number
 from runtime.session import session_config
 from runtime.tf1 import tf

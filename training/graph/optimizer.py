@@ -9,6 +9,7 @@ from losses.centre_cosines import RowGradient, for_blocks, in_blocks
 from runtime.device import current
 from runtime.tf1 import tf
 from runtime.variables import decayed_variables, is_sliced, sliced_like
+from training.choices import OPTIMIZERS
 
 SUM_BLOCK = 1 << 14  # rows of a variable that decay_loss squares per iteration
 BETA1, BETA2, EPSILON = 0.9, 0.999, 1e-8  # of AdamW, arXiv:1711.05101, as PyTorch
@@ -58,7 +59,7 @@ RULES = {
     "adamw": Rule(("Adam", "Adam_1"), _adamw),
     "lars": Rule(("Momentum",), _momentum),
 }
-OPTIMIZERS = tuple(RULES)
+assert tuple(RULES) == OPTIMIZERS
 
 
 def apply_gradients(

@@ -3,7 +3,8 @@ import dataclasses
 import numpy as np
 import pytest
 
-from data.pipeline.augment import RECIPES, Augmentation, augment_images, recipe
+from data.pipeline.augment import augment_images
+from data.pipeline.recipes import RECIPES, Augmentation, recipe
 from runtime.tf1 import tf
 
 SIDE = 24

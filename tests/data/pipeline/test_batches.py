@@ -7,8 +7,8 @@ import pytest
 from data import mx2tfrecords
 from data.formats.manifest import read_manifest
 from data.formats.tfrecord import example_bytes, read_frames, read_shard
-from data.pipeline.augment import Augmentation
 from data.pipeline.batches import TrainingBatches, training_batches, training_labels
+from data.pipeline.recipes import Augmentation
 from runtime.tf1 import tf
 from tests.data.tiny_records import write_records
 from tests.data.tiny_shards import SIZE, picture, take, write_set, write_shard
