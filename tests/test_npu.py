@@ -14,6 +14,7 @@ import eval_ckpt_file
 import train_nets
 from nets.build import BUILDERS
 from runtime import tf1
+from runtime.device import strategy
 from runtime.distributed.ranks import SINGLE, Ranks
 from runtime.flags import build
 from runtime.session import session_config
@@ -28,7 +29,6 @@ from tests.training.rounding_noise import (
     nudged_weights,
 )
 from tests.training.small_net import small_net
-from training import ascend
 from training.config import MultiDeviceConfig
 from training.graph.settings import step_settings
 from training.graph.step import build_step
@@ -234,7 +234,7 @@ def batch_of(config):
 
 def prepared(config, ranks):
     """What a process knows before it builds its graph."""
-    told = ascend.adapted(config, ranks) if config.device == "npu" else config
+    told = strategy(config.device).adapt(config, ranks.size)
     return told, make_plan(told, ranks), ranks, session_config(told.device, flags=told)
 
 

@@ -25,7 +25,6 @@ from runtime.distributed.ranks import Ranks
 from runtime.flags import build, flag, parse_flags
 from runtime.npu import adapter, compiled_ops
 from runtime.tf1 import tf
-from training import ascend
 from training.config import MultiDeviceConfig
 from training.graph.schedule import RateSettings
 from training.graph.settings import step_settings
@@ -92,7 +91,7 @@ def lint(config, cards=1, **said):
         tfrecords_file_path="",
     )
     ranks = Ranks(host=cards - 1, kind="NPU", cards=cards)
-    told = ascend.adapted(build(MultiDeviceConfig, said), ranks)
+    told = strategy("npu").adapt(build(MultiDeviceConfig, said), ranks.size)
     with _environment(ranks), tf.Graph().as_default():
         strategy("npu").build_graph()
         settings = step_settings(told, config.identities, RATES, frozen_steps=3)

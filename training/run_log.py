@@ -13,7 +13,9 @@ from typing import Any, Dict, Iterator, List, Optional, Sequence
 
 import numpy as np
 
+from checkpoint.writer import CheckpointWriter
 from runtime import tf1
+from runtime.cli import complain
 from runtime.distributed.ranks import Ranks
 from runtime.files import atomic_write
 from runtime.tf1 import tf
@@ -183,6 +185,14 @@ def log_end(config: TrainConfig, last: int, seconds: float, stopped_by: Optional
         )
     else:
         logging.info("trained to step %d; see %s/report.html", last, config.output_path)
+
+
+def report_unsaved(writer: CheckpointWriter, last: int, failure: str) -> None:
+    """The sentence of a run that ends without its last state on disk."""
+    complain(
+        f"the state of step {last} could not be saved to {writer.directory}: {failure}, "
+        f"{writer.bytes / 1e6:.0f} MB needed. Make room and resume with --resume."
+    )
 
 
 def resume_command(argv: Sequence[str], resumed: bool) -> str:
