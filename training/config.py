@@ -102,7 +102,7 @@ class TrainConfig(NpuFlags):
         common=True,
     )
     net_depth: int = flag(
-        100, "depth of the network: 18, 34, 50, 100, 152 or 200", "net", low=1, common=True
+        100, "depth of the network: 10, 18, 34, 50, 100, 152 or 200", "net", low=1, common=True
     )
     block: str = flag("ir", "residual unit:", "net", choices=("ir", "se"), common=True)
     width: float = flag(
