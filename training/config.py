@@ -340,6 +340,14 @@ class TrainConfig(NpuFlags):
         resume="free",
     )
 
+    peak_tflops: Optional[float] = flag(
+        None,
+        "peak TFLOP/s of one device, for its utilization (default: looked up for known GPUs)",
+        "output",
+        above=0.0,
+        resume="free",
+    )
+
     def __post_init__(self) -> None:
         if len(self.image_size) != 2:
             raise ValueError(

@@ -1,7 +1,7 @@
 """The hooks of a run, in the order in which they act after a step."""
 
 import os
-from typing import List, NamedTuple
+from typing import List, NamedTuple, Sequence
 
 from checkpoint.writer import CheckpointWriter
 from data.pipeline.batches import TrainingBatches
@@ -9,12 +9,20 @@ from runtime.device import strategy
 from runtime.distributed.ranks import Ranks
 from runtime.distributed.watchdog import Watchdog
 from training.config import TrainConfig
+from training.cost.flops import peak_of, step_flops
 from training.graph.step import StepOps
 from training.hooks.base import Hook, RunContext
 from training.hooks.checkpoints import Checkpoints
 from training.hooks.damaged_records import DamagedRecords
 from training.hooks.fetch_all import FetchAllScalars
-from training.hooks.metrics import WAITED, Metrics, MetricsLog, Progress, Summaries
+from training.hooks.metrics import (
+    WAITED,
+    Metrics,
+    MetricsLog,
+    Progress,
+    Summaries,
+    Utilization,
+)
 from training.hooks.nonfinite import NonFiniteGuard, NonFinitePolicy, batch_again
 from training.hooks.profiler import Profile
 from training.hooks.replica_check import FeedWatchdog, ReplicaCheck
@@ -34,6 +42,7 @@ class RunParts(NamedTuple):
     batches: TrainingBatches
     writer: CheckpointWriter
     watchdog: Watchdog
+    device_names: Sequence[str]  # models of the GPUs
 
 
 class RunHooks(NamedTuple):
@@ -61,7 +70,14 @@ def run_hooks(parts: RunParts) -> RunHooks:
         FeedWatchdog(parts.watchdog),
         _nonfinite_guard(parts),
         DamagedRecords(config.on_error, config.max_errors),
-        Metrics(plan.info_steps, log, run.last, timed, measures_input=WAITED in parts.ops.scalars),
+        Metrics(
+            plan.info_steps,
+            log,
+            run.last,
+            timed,
+            measures_input=WAITED in parts.ops.scalars,
+            utilization=_utilization(parts),
+        ),
         summaries,
         validation,
         ReplicaCheck(plan.ckpt_steps, parts.ops.fingerprints, ranks),
@@ -70,6 +86,17 @@ def run_hooks(parts: RunParts) -> RunHooks:
     if not strategy(config.device).fetches_vary:
         in_order.append(FetchAllScalars(parts.ops.scalars))
     return RunHooks(in_order, trace, checkpoints)
+
+
+def _utilization(parts: RunParts) -> Utilization:
+    """The operations of a step and the peak of all devices that make it."""
+    config, ranks = parts.config, parts.ranks
+    share = parts.plan.identities * config.sub_centers / ranks.size
+    flops = step_flops(parts.ops, max(1, round(share * config.sample_rate))) * ranks.host_count
+    if config.peak_tflops is not None:
+        return Utilization(flops, config.peak_tflops * 1e12 * ranks.size)
+    peak = peak_of(parts.device_names, config.precision)
+    return Utilization(flops, None if peak is None else peak * ranks.size)
 
 
 def _metrics_log(parts: RunParts) -> MetricsLog:

@@ -30,6 +30,7 @@ from training.preflight.memory_check import check_fits_memory
 from training.resume import find_start
 from training.run_hooks import RunParts, run_hooks
 from training.run_log import (
+    device_names,
     log_devices,
     log_end,
     log_plan,
@@ -157,7 +158,8 @@ class Trainer:
     def fit(self) -> int:
         """Makes the steps; hooks log, validate and save. Returns the exit code."""
         session, ops, start = self.session, self.ops, self.start
-        built = (ops, self.batches, self.writer, self.watchdog)
+        names = device_names(session, self.ranks.kind)
+        built = (ops, self.batches, self.writer, self.watchdog, names)
         hooks = run_hooks(RunParts(self.config, self.plan, self.ranks, start, *built))
         train = self.device.repeat_step(session, ops.train, self.steps_per_call)
         try:
