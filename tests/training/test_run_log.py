@@ -44,10 +44,8 @@ def test_the_plan_is_logged_with_data_and_model(small, tmp_path, caplog):
     config = config_of(small, tmp_path)
     log_plan(config, make_plan(config), "run/ckpt", SINGLE)
     assert "24 images of 4 identities in 3 shards" in caplog.text
-    assert (
-        f"arcface_torch IR-{config.net_depth}" in caplog.text
-        and "resuming from run/ckpt" in caplog.text
-    )
+    assert f"arcface_torch IR-{config.net_depth}" in caplog.text
+    assert "resuming from run/ckpt" in caplog.text
 
 
 def test_the_resume_command_is_quoted_and_has_the_flag_once():
