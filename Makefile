@@ -9,10 +9,10 @@ PYTHON37 ?= $(shell for p in python3.7 "$$HOME"/.pyenv/versions/3.7*/bin/python3
 	{ echo "$$p"; break; }; done)
 PIP = -m pip install --quiet --disable-pip-version-check
 WORKERS ?= 2
-SOURCES = runtime data faces nets losses checkpoint inference evaluation training export serving tools \
+SOURCES = insightface_tf runtime data faces nets losses checkpoint inference evaluation training export serving tools \
 	benchmarks scripts tests *.py
 
-.PHONY: demo venv venv-tf1 test test-tf1 check format lock clean
+.PHONY: demo venv venv-tf1 test test-tf1 check dist format lock clean
 .DEFAULT_GOAL := demo
 
 venv: .venv/ready
@@ -67,7 +67,7 @@ test: .venv/ready-dev
 test-tf1: .venv-tf1/ready-dev
 	.venv-tf1/bin/python -m pytest -n $(WORKERS)
 
-check: .venv/ready-dev .venv-tf1/ready
+check: .venv/ready-dev .venv-tf1/ready dist
 	.venv/bin/ruff check .
 	.venv/bin/ruff format --check .
 	.venv/bin/codespell
@@ -75,6 +75,11 @@ check: .venv/ready-dev .venv-tf1/ready
 	.venv/bin/python -m tools.code_figures --check
 	.venv/bin/python -m compileall -q $(SOURCES)
 	.venv-tf1/bin/python -m compileall -q $(SOURCES)
+
+dist: .venv/ready-dev
+	rm -rf dist
+	.venv/bin/python -m hatchling build
+	.venv/bin/twine check --strict dist/*
 
 format: .venv/ready-dev
 	.venv/bin/ruff check --fix .

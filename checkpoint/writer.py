@@ -191,7 +191,7 @@ class CheckpointWriter:
             act()
         except WRITE_ERRORS as error:
             fault = error
-        if self.agreement and not self.agreement.all_say(session, fault is None):
+        if self.agreement and not self.agreement.all_agree(session, fault is None):
             fault = fault or OSError(errno.EIO, "another host could not write its part")
         if fault is not None:
             raise fault

@@ -9,7 +9,7 @@ from data.pipeline.batches import (
     training_labels,
 )
 from losses.class_slices import local_labels, slice_of
-from losses.partial_fc import draw, drawn_groups, fitting
+from losses.partial_fc import Part, draw, drawn_groups, fitting
 from runtime.device import strategy
 from runtime.distributed.ranks import Ranks
 from runtime.tf1 import tf
@@ -49,7 +49,7 @@ def with_draws(
     step: the steps before this dataset's first batch."""
     split = config.cluster.draw_groups or ranks.size
     sampling = (identities, config.sample_rate, config.batch_size, split)
-    every, groups = drawn_groups(*sampling), drawn_groups(*sampling, ranks.host, ranks.size)
+    every, groups = drawn_groups(*sampling), drawn_groups(*sampling, Part(ranks.host, ranks.size))
     start, count = slice_of(identities, ranks.host, ranks.size)
     everyone = [_labels(config, step, ranks, rank) for rank in range(ranks.size)]
 

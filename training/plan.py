@@ -9,7 +9,7 @@ from checkpoint.format import steps_in
 from data.formats.manifest import Manifest, read_manifest
 from evaluation.verification_set import find_sets
 from losses.face_losses import find_loss
-from losses.partial_fc import drawn_groups
+from losses.partial_fc import Part, drawn_groups
 from nets.lineages import NetSpec
 from runtime.device import strategy
 from runtime.distributed.ranks import SINGLE, Ranks
@@ -132,7 +132,7 @@ def _check_sampling(config: TrainConfig, identities: int, ranks: Ranks) -> None:
     images = config.batch_size // config.accumulate
     groups = config.cluster.draw_groups or ranks.size
     whole = strategy(config.device).draws_on_host  # the input pipeline omits no image
-    drawn_groups(identities, config.sample_rate, images, groups, 0, ranks.size, whole)
+    drawn_groups(identities, config.sample_rate, images, groups, Part(0, ranks.size), whole)
 
 
 def _check_batch_divides(config: TrainConfig, ranks: Ranks) -> None:

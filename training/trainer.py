@@ -113,7 +113,7 @@ class Trainer:
         wait_for_hosts(Hosts(ranks.hosts, ranks.host), config.cluster.collective_timeout)
         enter(adapter.system(self.session_config, ranks))
         enter(tf.Graph().as_default())
-        enter(tf.device(ranks.home))
+        enter(tf.device(ranks.host_device))
         self.device.build_graph()
         tf.set_random_seed(config.seed)
         self.batches = open_batches(config, ranks)
@@ -178,7 +178,7 @@ class Trainer:
             if self.ranks.host_count == 1:  # else the other hosts would have to save, too
                 hooks.checkpoints.end(self._steps_made())
             raise
-        ops.agreement.all_say(session, True)  # no process ends while another needs its answers
+        ops.agreement.all_agree(session, True)  # no process ends while another needs its answers
         if hooks.checkpoints.failure:
             report_unsaved(self.writer, last, hooks.checkpoints.failure)
             return NOT_SAVED

@@ -138,6 +138,9 @@ def training(run: Run) -> str:
         _curve(run, "Images per second", (("images_per_second", ""),)),
         _curve(run, "Share of time waiting for input", (("input_share", ""),), percents),
         _curve(run, "Gradient norm", (("gradient_norm", ""),)),
+        _curve(run, "Floating-point operations per second", (("flops_per_second", ""),)),
+        _curve(run, "Share of the device's peak", (("peak_share", ""),), percents),
+        _curve(run, "Goodput: share of time in steps", (("goodput_share", ""),), percents),
     ]
     drawn = "".join(chart for chart in charts if chart)
     return (
@@ -182,6 +185,8 @@ def roc_chart(run: Run) -> str:
         far, tar, _ = verification.roc_curve(saved.distances_P, saved.issame_P)
         smallest = _one_of(~saved.issame_P)
         lowest = min(lowest, smallest)
+        start = int(far.searchsorted(0.0, "right")) - 1  # the last point without a false accept
+        far, tar = far[start:], tar[start:]
         keep = _corners(far)
         x = [max(float(far[i]), smallest / 2) for i in keep]
         series.append(Series(name, x, [float(tar[i]) for i in keep], _colour_in(run, name)))

@@ -295,7 +295,7 @@ def test_another_hosts_failure_fails_the_checkpoint_here(tmp_path, monkeypatch):
     monkeypatch.setattr(checkpoint_writer, "PAUSE_SECONDS", 0.0)
 
     class Disagreement:
-        def all_say(self, session, yes):
+        def all_agree(self, session, yes):
             return False
 
     with tf.Graph().as_default(), tf.Session() as session:

@@ -13,5 +13,5 @@ def test_the_names_are_those_of_the_losses():
 @pytest.mark.parametrize("past_pi", PAST_PI)
 @pytest.mark.parametrize("margin_gradient", MARGIN_GRADIENTS)
 def test_every_choice_is_taken_by_arcface(past_pi, margin_gradient):
-    arguments = find_loss("arcface", None, None, past_pi, margin_gradient)[1]
-    assert (arguments["past_pi"], arguments["margin_gradient"]) == (past_pi, margin_gradient)
+    options = find_loss("arcface", None, None, past_pi, margin_gradient)[1]["options"]
+    assert (options.past_pi, options.margin_gradient) == (past_pi, margin_gradient)

@@ -5,7 +5,7 @@ import pytest
 
 from data.pipeline.batches import ImageSettings, StreamSettings, training_batches
 from losses.class_slices import local_labels, slice_of
-from losses.partial_fc import draw, drawn_groups
+from losses.partial_fc import Part, draw, drawn_groups
 from runtime.distributed.ranks import Ranks
 from runtime.flags import build
 from runtime.session import session_config
@@ -56,7 +56,7 @@ def test_the_host_draws_what_the_labels_of_all_cards_decide(small, size):
         labels = np.concatenate([found[rank][turn][1] for rank in range(size)])
         for rank in range(size):
             start, count = slice_of(IDENTITIES, rank, size)
-            groups = drawn_groups(IDENTITIES, 0.8, 8, size, rank, size)
+            groups = drawn_groups(IDENTITIES, 0.8, 8, size, Part(rank, size))
             with tf.Graph().as_default(), tf.Session(config=session_config("cpu")) as session:
                 own = local_labels(tf.constant(labels), start, count)
                 expected = session.run(draw(own, groups, config.seed, first + turn))
