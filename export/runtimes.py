@@ -13,7 +13,6 @@ from export.onnx_writer import pixel_constants
 from inference.backends.base import ModelOptions
 from inference.preprocessing import Preprocessing, to_input
 from nets.lineages import NetSpec
-from runtime.tf1 import VERSION
 
 Run = Callable[[np.ndarray], np.ndarray]  # what the file's input takes -> float32 [N, D]
 Open = Callable[[], "Runtime"]  # opens a file
@@ -81,6 +80,7 @@ def openvino_runtime(library: Any, path: str, threads: int = 0, precision: str =
 def open_tflite(path: str) -> Dict[str, Open]:
     """A .tflite file in LiteRT, or in TensorFlow's own interpreter of it."""
     from inference.backends.litert import LiteRtBackend
+    from runtime.tf1 import VERSION
 
     name = f"tensorflow {VERSION}"
     if optional("ai_edge_litert.interpreter") is not None:
@@ -92,6 +92,7 @@ def open_tflite(path: str) -> Dict[str, Open]:
 def open_tensorflow(path: str) -> Dict[str, Open]:
     """A frozen graph, or a SavedModel by its default signature, in TensorFlow."""
     from inference.backends.tensorflow import TensorFlowBackend
+    from runtime.tf1 import VERSION
 
     name = f"tensorflow {VERSION}"
     return {"tensorflow": functools.partial(_opened, name, TensorFlowBackend, path)}

@@ -11,13 +11,12 @@ import difflib
 import math
 from typing import Any, Callable, Dict, NamedTuple, Optional, Sequence, Tuple, Union
 
+from losses.choices import LOSS_NAMES, MARGIN_GRADIENTS, PAST_PI
 from runtime.device import current
 from runtime.tf1 import tf
 
 SCALE = 64.0  # of every loss here, as arXiv:1801.07698
 SINE_FLOOR = 1e-4  # the smallest sine above 0 of a float32 cosine is 3.5e-4
-PAST_PI = ("line", "none")
-MARGIN_GRADIENTS = ("exact", "straight_through")
 NORM_RANGE = (10.0, 110.0)  # MagFace's l_a and u_a, arXiv:2103.06627, section 4.1
 
 
@@ -282,6 +281,7 @@ LOSSES = {
         ("norms_N",),
     ),
 }
+assert tuple(LOSSES) == LOSS_NAMES
 
 
 def find_loss(

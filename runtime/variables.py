@@ -10,6 +10,7 @@ from runtime.tf1 import tf
 
 DECAYED = "decayed_variables"
 SLICED = "sliced_variables"
+OPTIONAL = "optional_variables"  # which a checkpoint may lack: they keep their first values then
 _REPLICA = re.compile(r"^replica_\d+(/|$)")  # the scope of a host's second rank and the next
 
 Variable = Any  # tf.Variable, of the ref or the resource kind

@@ -16,8 +16,8 @@ import logging
 import os
 from typing import Any, Dict, Iterator, List, Optional, Sequence, Tuple
 
+from losses.choices import LOSS_NAMES
 from losses.class_slices import slice_of
-from losses.face_losses import LOSSES
 from losses.partial_fc import Part, drawn_groups
 from runtime.cli import run
 from runtime.device import strategy
@@ -25,7 +25,6 @@ from runtime.distributed.ranks import Ranks
 from runtime.flags import build, flag, parse_flags
 from runtime.npu import adapter, compiled_ops
 from runtime.tf1 import tf
-from training import ascend
 from training.config import MultiDeviceConfig
 from training.graph.schedule import RateSettings
 from training.graph.settings import step_settings
@@ -43,7 +42,7 @@ class LintConfig:
     lineage: str = flag("insightface_tf", "network lineage")
     net_depth: Tuple[int, ...] = flag((50, 100), "depths")
     block: Tuple[str, ...] = flag(("ir", "se"), "residual units")
-    loss: Tuple[str, ...] = flag(("arcface",), "losses", choices=tuple(LOSSES))
+    loss: Tuple[str, ...] = flag(("arcface",), "losses", choices=LOSS_NAMES)
     sample_rate: Tuple[float, ...] = flag(
         (1.0,), "share of identities per step", above=0.0, high=1.0
     )
@@ -95,7 +94,7 @@ def lint(config: LintConfig, cards: int = 1, **case: Any) -> Tuple[Dict[str, int
         tfrecords_file_path="",
     )
     ranks = Ranks(host=cards - 1, kind="NPU", cards=cards)
-    train_config = ascend.adapted(build(MultiDeviceConfig, case), ranks)
+    train_config = strategy("npu").adapt(build(MultiDeviceConfig, case), ranks.size)
     with _environment(ranks), tf.Graph().as_default():
         strategy("npu").build_graph()
         settings = step_settings(train_config, config.identities, RATES, frozen_steps=3)

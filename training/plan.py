@@ -16,6 +16,7 @@ from runtime.distributed.ranks import SINGLE, Ranks
 from training.config import TrainConfig
 from training.graph import schedule
 from training.graph.schedule import RateSettings
+from training.hooks.profiler import steps_of
 
 
 class Plan(NamedTuple):
@@ -72,6 +73,8 @@ def make_plan(config: TrainConfig, ranks: Ranks = SINGLE) -> Plan:
         summary_steps=max(1, steps("summary_interval")),
         info_steps=max(1, steps("show_info_interval")),
     )
+    steps_of(config.profile)
+    _check_steps_per_call(config, plan)
     for name in ("ckpt", "summary", "logs"):
         _check_writable(config.directory(name))
     _check_writable(config.output_path)
@@ -151,6 +154,23 @@ def _check_batch_divides(config: TrainConfig, ranks: Ranks) -> None:
             f"--accumulate {config.accumulate} sums gradients of all centers, but --sample_rate "
             f"{config.sample_rate} samples other centers for each part; use one of them."
         )
+
+
+def _check_steps_per_call(config: TrainConfig, plan: Plan) -> None:
+    """Refuses intervals that --iterations_per_loop does not divide."""
+    steps_per_call = config.iterations_per_loop or 1
+    for name, steps in (
+        ("epoch", plan.total_steps),
+        ("ckpt_interval", plan.ckpt_steps),
+        ("validate_interval", plan.validate_steps),
+        ("summary_interval", plan.summary_steps),
+        ("show_info_interval", plan.info_steps),
+    ):
+        if steps % steps_per_call:
+            raise ValueError(
+                f"--{name} {getattr(config, name)} is {steps} steps, but --iterations_per_loop "
+                f"makes {steps_per_call} per call; pass a multiple of {steps_per_call}."
+            )
 
 
 def _check_image_size(config: TrainConfig, manifest: Manifest) -> None:

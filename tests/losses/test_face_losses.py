@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 
 from losses import face_losses
+from losses.choices import PAST_PI
 from losses.face_losses import LOSSES, LogitOptions, NormStatistics, find_loss
 from runtime.tf1 import tf
 
@@ -121,7 +122,7 @@ def test_combined_applies_all_three_margins():
     np.testing.assert_allclose(slope_NK, wanted_slope_NK, rtol=1e-5, atol=1e-5 * SCALE)
 
 
-@pytest.mark.parametrize("past_pi", face_losses.PAST_PI)
+@pytest.mark.parametrize("past_pi", PAST_PI)
 @pytest.mark.parametrize("name", LOSSES)
 def test_gradient_is_finite_at_the_ends_and_past_rounding(name, past_pi):
     true_N = np.array([1.0, -1.0, 1.0 + 2e-7, -1.0 - 2e-7, 1.0 + 1e-3, -1.0 - 1e-3, 0.0])
