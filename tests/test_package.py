@@ -90,7 +90,7 @@ def test_a_module_of_the_same_name_that_comes_first_is_reported(installed):
 
 
 def test_an_unknown_command_names_the_commands():
-    done = run(["-m", "insightface_tf", "trian"], cwd=ROOT)
+    done = run(["-m", "insightface_tf", "frobnicate"], cwd=ROOT)
     assert done.returncode == 2 and done.stderr.startswith("error: insightface-tf has no command")
     assert "train-many" in done.stderr and done.stderr.count("\n") == 1
 
