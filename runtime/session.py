@@ -1,43 +1,39 @@
-"""A device's name -> the session's ConfigProto; the only room that knows how devices differ."""
+"""The ConfigProto of a session for each `--device`."""
 
 import os
+from typing import Any
 
+from runtime import gpu_preflight
 from runtime.flags import DEVICES
 from runtime.npu import adapter, card, options
 from runtime.tf1 import TF2, tf
 
 
-def session_config(device="cpu", log_device_mapping=False, xla=False, flags=None):
-    """ConfigProto for `--device`; a GPU or an NPU that is not there ends here, before a graph is
-    built. flags: the NpuFlags of a training; without them an NPU is for inference."""
+def session_config(
+    device: str = "cpu", log_device_mapping: bool = False, xla: bool = False, flags: Any = None
+) -> Any:
+    """ConfigProto for `--device`. Checks that the GPU or NPU exists, before a graph is built.
+    flags: the NpuFlags of a training; without them an NPU is for inference."""
     if device not in DEVICES:
-        raise ValueError(
-            f"--device {device} is not known here; choose one of {', '.join(DEVICES)}."
-        )
+        raise ValueError(f"--device {device} is unknown; choose one of {', '.join(DEVICES)}.")
     config = tf.ConfigProto(log_device_placement=log_device_mapping)
     if device == "npu":
         return _for_npu(config, xla, flags)
+    gpu_preflight.check_device(device)
     if xla:
         _compile(config)
     if device == "cpu":
         config.device_count["GPU"] = 0
         return adapter.host_only(config) if adapter.is_loaded() else config
-    if not tf.config.experimental.list_physical_devices("GPU"):
-        raise ValueError(
-            "--device gpu: TensorFlow sees no GPU on this machine; install its CUDA libraries "
-            "(pip install 'tensorflow[and-cuda]') or pass --device cpu."
-        )
     config.allow_soft_placement = True
     config.gpu_options.allow_growth = True
     return config
 
 
 def _for_npu(config, xla, flags):
-    """In the order of what can be known: what was said, the adapter, the card."""
+    """Checks the flags, then the adapter, then the card."""
     if xla:
-        raise ValueError(
-            "--xla compiles for the CPU and the GPU; leave it out with --device adapter."
-        )
+        raise ValueError("--xla compiles for the CPU and the GPU; omit it with --device npu.")
     values = options.chosen(flags, card.size(os.environ), training=flags is not None)
     adapter.adapter()
     card.take_card(os.environ, values.get("session_device_id"))
@@ -45,9 +41,9 @@ def _for_npu(config, xla, flags):
 
 
 def _compile(config):
-    """Has XLA compile what it can; on a CPU that must be said in the environment as well."""
+    """Turns on XLA auto-clustering; the CPU needs the environment variable in addition."""
     if not TF2:
-        raise ValueError("--xla needs TensorFlow 2; leave it out here, on TensorFlow 1.15.")
+        raise ValueError("--xla needs TensorFlow 2; omit it with TensorFlow 1.15.")
     os.environ["TF_XLA_FLAGS"] = (
         os.environ.get("TF_XLA_FLAGS", "") + " --tf_xla_cpu_global_jit --tf_xla_auto_jit=2"
     )

@@ -115,7 +115,7 @@ def guarded(
     size: int,
 ) -> Tuple[Any, tf.Tensor]:
     """-> (op, finite). The op makes the update move(), an op too, if no operation of the step has
-    overflowed on any card, and tells `scale` whether it did; finite: that, as a bool scalar.
+    overflowed on any card, and updates `scale`; finite: whether none has, as a bool scalar.
 
     The 910 saturates: no infinity and no NaN is ever seen, so the device's own float status
     decides, as NPULossScaleOptimizer reads it once all gradients are there (pairs, summed over the
@@ -138,7 +138,7 @@ class _Update(tf.train.Optimizer):
 
 
 class _Manager:
-    """A loss scale as NPULossScaleOptimizer takes it: it is told, and never asked."""
+    """A loss scale as NPULossScaleOptimizer takes it, which only calls update_loss_scale."""
 
     def __init__(self, scale):
         self._scale, self.finite = scale, None

@@ -1,8 +1,10 @@
-"""What the ranks of a run say to each other where each is an Ascend card: by HCCL.
+"""Collective operations between Ascend cards, by HCCL.
 
-The same calls as runtime.distributed.collectives, with the same gradients of ours: HCCL's gather
-has none. n is what one rank holds of something.
+The same interface and gradients as runtime.distributed.collectives: HCCL's gather has no gradient
+of its own.
 """
+
+from typing import List
 
 from runtime.distributed.collectives import Collectives
 from runtime.npu import adapter
@@ -12,18 +14,20 @@ _REDUCTIONS = {"Add": "sum", "Max": "max"}
 
 
 class Hccl(Collectives):
-    """The calls of this process's card. No input may come straight from a variable, and each call
-    is made by itself (fusion 0): gradients come in buckets of ours already."""
+    """The collectives of this process's card. Inputs pass through tf.identity, as HCCL takes no
+    variable's reference. fusion=0: gradients are in buckets already."""
 
-    def __init__(self, *words):
-        super().__init__(*words)
-        self._sent = []  # the last broadcast: hundreds of them go one after another
+    def __init__(self, rank: int = 0, size: int = 1, hint: str = "auto") -> None:
+        super().__init__(rank, size, hint)
+        # The last broadcast. Each waits for the one before: a graph replicates hundreds of
+        # variables, and all cards must run their broadcasts in the same order.
+        self._sent: List[tf.Tensor] = []
 
-    def maximum(self, x):
+    def maximum(self, x: tf.Tensor) -> tf.Tensor:
         x = tf.stop_gradient(x)
         return x if self.size == 1 else self._reduce(x, "Max")
 
-    def broadcast(self, x):
+    def broadcast(self, x: tf.Tensor) -> tf.Tensor:
         if self.size == 1:
             return x
         self._options("broadcast", x)

@@ -1,4 +1,4 @@
-"""Ascend's rank table: which card of which server is which rank, written, read and checked.
+"""Writes, reads and checks Ascend's rank table, which maps ranks to cards of servers.
 
     python -m runtime.npu.rank_table --hosts 10.0.0.1,10.0.0.2 --devices 8 \\
         --hccn_conf host1.conf,host2.conf --output rank_table.json
@@ -14,7 +14,7 @@ import json
 import os
 import re
 import socket
-from typing import Optional, Tuple
+from typing import Dict, List, Mapping, NamedTuple, Optional, Sequence, Tuple
 
 from runtime.cli import run
 from runtime.flags import flag, parse_flags
@@ -23,8 +23,14 @@ LAYOUTS = (1, 2)
 CARDS = 8  # of a server
 COUNTS = (1, 2, 4, 8)  # how many of them one run may use
 
-# server: its id; device: the card's physical id there; ip: of the card's own network; rank.
-Card = collections.namedtuple("Card", "server device ip rank")
+
+class Card(NamedTuple):
+    """A card of a run."""
+
+    server: str  # the server's id, its IP address
+    device: int  # physical id of the card there
+    ip: str  # in the cards' own network
+    rank: int
 
 
 @dataclasses.dataclass(frozen=True)
@@ -45,7 +51,7 @@ class TableConfig:
     check: Optional[str] = flag(None, "table to check against this environment, writing none")
 
 
-def main(argv=None):
+def main(argv: Optional[Sequence[str]] = None) -> int:
     config = parse_flags(TableConfig, argv, "Writes or checks Ascend's rank table.")
     if config.check:
         check(config.check, os.environ)
@@ -58,22 +64,27 @@ def main(argv=None):
     return 0
 
 
-def make_cards(hosts, device_ids, device_ips=(), hccn_conf=()):
+def make_cards(
+    hosts: Sequence[str],
+    device_ids: Sequence[int],
+    device_ips: Sequence[str] = (),
+    hccn_conf: Sequence[str] = (),
+) -> List[Card]:
     """Servers, cards' ids and addresses -> [Card], ranks in their order."""
     if not hosts:
         raise ValueError(
-            "--hosts is missing: name the servers' IP addresses, as 10.0.0.1,10.0.0.2."
+            "--hosts is missing: pass the servers' IP addresses, as 10.0.0.1,10.0.0.2."
         )
     if hccn_conf:
         if len(hccn_conf) != len(hosts):
             raise ValueError(
                 f"--hccn_conf names {len(hccn_conf)} files and --hosts {len(hosts)} servers; copy "
-                "/etc/hccn.conf from each, and name them in the same order."
+                "/etc/hccn.conf from each, and pass them in the same order."
             )
         device_ips = [ip for path in hccn_conf for ip in _ips_of(path, device_ids)]
     if len(device_ips) != len(hosts) * len(device_ids):
         raise ValueError(
-            f"--device_ips names {len(device_ips)} addresses, and {len(hosts)} servers with "
+            f"--device_ips names {len(device_ips)} addresses, but {len(hosts)} servers with "
             f"{len(device_ids)} cards have {len(hosts) * len(device_ids)}; each card's is in "
             "/etc/hccn.conf of its server, which --hccn_conf reads."
         )
@@ -86,7 +97,7 @@ def make_cards(hosts, device_ids, device_ips=(), hccn_conf=()):
     return cards
 
 
-def write_table(path, cards, layout=1):
+def write_table(path: str, cards: Sequence[Card], layout: int = 1) -> None:
     """[Card] -> a rank table in layout 1 or 2."""
     _check_cards(path, cards)
     content = (_layout_1 if layout == 1 else _layout_2)(_by_server(cards))
@@ -95,67 +106,70 @@ def write_table(path, cards, layout=1):
         stream.write("\n")
 
 
-def read_table(path):
+def read_table(path: str) -> List[Card]:
     """A rank table in any of the three layouts -> [Card], by rank."""
     try:
         with open(path, encoding="utf-8") as stream:
             content = json.load(stream)
     except ValueError as error:
-        raise ValueError(f"{path} is no rank table: it is not JSON ({error}).") from None
+        raise ValueError(f"{path} is not a rank table: it is not JSON ({error}).") from None
     try:
         status = content["status"]
         cards = _read_servers(content) if "server_list" in content else _read_groups(content)
-        said = int(content.get("server_count", len(_by_server(cards))))
+        claimed = int(content.get("server_count", len(_by_server(cards))))
     except (KeyError, TypeError, ValueError) as error:
         what = f"{error} is missing" if isinstance(error, KeyError) else str(error)
         raise ValueError(
-            f"{path} is no rank table: {what}; write one with python -m runtime.npu.rank_table."
+            f"{path} is not a rank table: {what}; write one with python -m runtime.npu.rank_table."
         ) from None
     if status != "completed":
         raise ValueError(
-            f"{path} has the status {status}, and must be completed: who writes it has not "
-            "finished, or has failed."
+            f"{path} has the status {status}, but must be completed: the program that writes it "
+            "has not finished or has failed. Wait for it, or write the table again."
         )
     _check_cards(path, cards)
-    if said != len(_by_server(cards)):
-        raise ValueError(f"{path} says server_count {said} and lists {len(_by_server(cards))}.")
+    if claimed != len(_by_server(cards)):
+        raise ValueError(
+            f"{path} has server_count {claimed}, but lists {len(_by_server(cards))} servers."
+        )
     return sorted(cards, key=lambda card: card.rank)
 
 
-def check(path, environ):
-    """The Card of this process; ends, with what is wrong, where a rank table and the environment
-    disagree: Ascend's own errors come minutes later, and name neither."""
+def check(path: str, environ: Mapping[str, str]) -> Optional[Card]:
+    """The Card of this process, None without RANK_ID. Requires that the rank table and the
+    environment agree: Ascend's own errors come minutes later and do not name the cause."""
     together = sorted(name for name in environ if name.startswith("CM_") and environ[name])
     if together:
         raise ValueError(
-            f"{together[0]} and RANK_TABLE_FILE are both set, and are two ways to start; unset one."
+            f"{together[0]} and RANK_TABLE_FILE are both set, but are two different ways to "
+            "start; unset one."
         )
     cards = read_table(path)
     size, rank = (_number(environ, name, path) for name in ("RANK_SIZE", "RANK_ID"))
     if size is not None and size != len(cards):
-        raise ValueError(f"RANK_SIZE is {size}, and {path} lists {len(cards)} cards.")
+        raise ValueError(f"RANK_SIZE is {size}, but {path} lists {len(cards)} cards.")
     if rank is None:
         return None
     if rank >= len(cards):
         raise ValueError(
-            f"RANK_ID is {rank}, and {path} lists ranks 0 to {len(cards) - 1}; it is another run's "
+            f"RANK_ID is {rank}, but {path} lists ranks 0 to {len(cards) - 1}; it is another run's "
             "table, or RANK_ID is wrong."
         )
     card = cards[rank]
     if not environ.get("JOB_ID"):
-        raise ValueError("JOB_ID is not set, and Ascend's adapter needs it; any text does.")
+        raise ValueError("JOB_ID is not set, but Ascend's adapter needs it; set it to any text.")
     name = "DEVICE_ID" if environ.get("DEVICE_ID") else "ASCEND_DEVICE_ID"
     device = _number(environ, name, path)
     if device is not None and device != card.device:
         raise ValueError(
-            f"{name} is {device}, and {path} puts rank {rank} on card {card.device} of "
+            f"{name} is {device}, but {path} puts rank {rank} on card {card.device} of "
             f"{card.server}; set {name}={card.device}, or write the table for card {device}."
         )
     return card
 
 
-def own_cards(cards, environ):
-    """[Card] of all servers -> those of this one, which RANK_INDEX numbers, or its address says."""
+def own_cards(cards: Sequence[Card], environ: Mapping[str, str]) -> List[Card]:
+    """[Card] of all servers -> those of this server, by RANK_INDEX or by its IP address."""
     servers = _by_server(cards)
     index = _number(environ, "RANK_INDEX", "a table of several servers")
     if len(servers) == 1:
@@ -165,8 +179,9 @@ def own_cards(cards, environ):
     here = [server for server in servers if _is_here(server)]
     if index is not None or len(here) != 1:
         raise ValueError(
-            f"the rank table lists {len(servers)} servers ({', '.join(servers)}), and which of "
-            f"them this one is cannot be told; set RANK_INDEX, from 0 to {len(servers) - 1}."
+            f"the rank table lists {len(servers)} servers ({', '.join(servers)}), and none or "
+            "several have an address of this machine; set RANK_INDEX to the index of this one, "
+            f"from 0 to {len(servers) - 1}."
         )
     return servers[here[0]]
 
@@ -188,8 +203,8 @@ def _check_cards(path, cards):
     if ranks != list(range(len(cards))):
         odd = next((rank for place, rank in enumerate(ranks) if rank != place), None)
         raise ValueError(
-            f"{path}: its ranks must be 0 to {len(cards) - 1}, each once, and rank {odd} is twice "
-            "there or leaves a gap."
+            f"{path}: its ranks must be 0 to {len(cards) - 1}, each once, but rank {odd} is "
+            "duplicate or follows a gap."
         )
     _refuse_twice(path, "card", [f"{card.device} of {card.server}" for card in cards])
     _refuse_twice(path, "device_ip", [card.ip for card in cards])
@@ -225,7 +240,7 @@ def _check_ip(path, card):
     except OSError:
         raise ValueError(
             f"{path}: the device_ip of card {card.device} of {card.server} is {card.ip!r}, which "
-            "is no IP address."
+            "is not an IP address."
         ) from None
 
 
@@ -251,7 +266,7 @@ def _layout_1(servers):
 
 
 def _layout_2(servers):
-    """It has no ranks: they are the places in the list."""
+    """This layout has no ranks: they are the positions in the list."""
     count = sum(len(cards) for cards in servers.values())
     instances = [
         {"pod_name": str(place), "server_id": server, "devices": [_device(card) for card in cards]}
@@ -279,7 +294,7 @@ def _read_servers(content):
 
 
 def _read_groups(content):
-    """Layout 2, and the oldest, whose instances are cards and say their rank."""
+    """Layout 2, and the oldest layout, with an instance and a rank for each card."""
     cards = []
     for group in content["group_list"]:
         for instance in group["instance_list"]:
@@ -303,17 +318,17 @@ def _ips_of(path, device_ids):
     return [found[str(device)] for device in device_ids]
 
 
-def _by_server(cards):
-    servers = collections.OrderedDict()
+def _by_server(cards: Sequence[Card]) -> Dict[str, List[Card]]:
+    servers: Dict[str, List[Card]] = collections.OrderedDict()
     for card in sorted(cards, key=lambda card: card.rank):
         servers.setdefault(card.server, []).append(card)
     return servers
 
 
-def _number(environ, name, path):
+def _number(environ: Mapping[str, str], name: str, path: str) -> Optional[int]:
     text = environ.get(name, "")
     if text and not text.isdigit():
-        raise ValueError(f"{name} is {text!r}, and must be a number for {path} to be of use.")
+        raise ValueError(f"{name} is {text!r}, but {path} requires a number.")
     return int(text) if text else None
 
 

@@ -2,7 +2,6 @@
 
 import re
 import sys
-import threading
 
 import numpy as np
 import pytest
@@ -10,38 +9,11 @@ import pytest
 from runtime.distributed.ranks import Ranks
 from runtime.npu import adapter as adapted
 from runtime.npu import options
-from runtime.npu.hccl import Hccl
 from runtime.session import session_config
 from runtime.tf1 import TF2, build_for, for_npu, tf
-from tests.npu_double.fixtures import cards, npu  # noqa: F401
+from tests.npu_double.fixtures import cards, npu, on_cards, proto  # noqa: F401
 
 BOTH = pytest.mark.parametrize("npu", ["r1.5", "r1.15"], indirect=True)
-
-
-def proto(**values):
-    return adapted.configure(tf.ConfigProto(), dict(options.chosen(), **values))
-
-
-def on_cards(npu, size, program):  # noqa: F811
-    """program(rank) on a thread each, each inside its own graph; what they return, by rank."""
-    found, errors = {}, []
-
-    def run(rank):
-        try:
-            with npu.world.rank(rank), tf.Graph().as_default():
-                found[rank] = program(rank)
-        except BaseException as error:
-            errors.append(error)
-
-    with npu.world.ranks(size):
-        threads = [threading.Thread(target=run, args=(rank,)) for rank in range(size)]
-        for thread in threads:
-            thread.start()
-        for thread in threads:
-            thread.join()
-    if errors:
-        raise errors[0]
-    return [found[rank] for rank in range(size)]
 
 
 def test_without_the_adapter_one_sentence_says_what_it_needs():
@@ -120,31 +92,6 @@ def test_a_session_for_the_host_is_left_alone_by_a_loaded_adapter(npu):  # noqa:
     assert npu.checked(config)["use_off_line"] is False
     with tf.Graph().as_default(), tf.Session(config=config) as session:
         assert session.run(tf.strings.join(["a", "b"])) == b"ab"
-
-
-@BOTH
-def test_sums_gathers_maxima_and_broadcasts_are_those_of_all_cards(npu):  # noqa: F811
-    size = 3
-
-    def program(rank):
-        build_for("npu")
-        talk = Hccl(rank, size)
-        x = tf.constant([1.0, 2.0]) * (rank + 1.0)
-        shown = [talk.sum(x), talk.mean(x), talk.maximum(-x), talk.gather(x), talk.broadcast(x)]
-        shown += [talk.gather(tf.constant([rank], tf.int64))]
-        slopes = tf.gradients([(rank + 1.0) * talk.gather(x), talk.sum(x)], x)
-        with tf.Session(config=proto(hcom_parallel=True)) as session:
-            return session.run(shown + slopes)
-
-    for found in on_cards(npu, size, program):
-        total, mean, highest, gathered, sent, ranks, slope = found
-        np.testing.assert_array_equal(total, [6.0, 12.0])
-        np.testing.assert_array_equal(mean, [2.0, 4.0])
-        np.testing.assert_array_equal(highest, [-1.0, -2.0])
-        np.testing.assert_array_equal(gathered, [1.0, 2.0, 2.0, 4.0, 3.0, 6.0])
-        np.testing.assert_array_equal(sent, [1.0, 2.0])
-        np.testing.assert_array_equal(ranks, [0, 1, 2])
-        np.testing.assert_array_equal(slope, [9.0, 9.0])  # 1 + 2 + 3 through gather, 3 through sum
 
 
 def test_hccl_is_started_asked_and_ended_once(npu):  # noqa: F811
