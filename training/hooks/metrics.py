@@ -43,7 +43,7 @@ class Utilization(NamedTuple):
         if not self.flops:
             return {}
         achieved = self.flops * steps / seconds
-        rates = {"flops_per_second": round(achieved)}
+        rates: Dict[str, float] = {"flops_per_second": round(achieved)}
         if self.peak:
             rates["flops_share"] = round(achieved / self.peak, 4)
         return rates
