@@ -4,7 +4,7 @@
     python3 train_nets_mgpu.py --device gpu --worker_hosts a:2222,b:2222 --task_index 0 --config ...
     python3 train_nets_mgpu.py --plan --num_output 1000000 --num_devices 8 --batch_size 1024
 
-Durations: 2000 (steps), 0.5ep, 1Mimg or 0.1run; --epoch without a unit is in epochs.
+Durations are as in train_nets.py.
 """
 
 import os
@@ -19,14 +19,12 @@ def main(argv: Optional[Sequence[str]] = None) -> int:
     config = parse_flags(MultiDeviceConfig, argv, __doc__)
     if config.tfrecords_file_path is None and not (config.plan and config.num_output):
         raise ValueError(
-            "--tfrecords_file_path is missing: pass the directory of shards that "
-            "data/mx2tfrecords.py wrote."
+            "--tfrecords_file_path is missing: pass the directory that data/mx2tfrecords.py wrote."
         )
-    # After the flags, whose mistakes need no TensorFlow.
     from training.cost.table import print_plan
     from training.launcher import children_of, supervise
     from training.topology import find_ranks
-    from training.trainer import Trainer
+    from training.trainer import Trainer  # all after the flags, whose mistakes need no TensorFlow
 
     if config.plan:
         return print_plan(config)
