@@ -35,7 +35,7 @@ def checked(each, first=0):
 
 def test_a_sound_run_is_told_in_one_line_and_left_as_it_was(small, run, caplog):  # noqa: F811
     caplog.set_level("INFO")
-    run_ = run(eval_db_path=small.folder, eval_datasets=("lfw", "cfp_fp"))
+    run_ = run(net_depth=18, eval_db_path=small.folder, eval_datasets=("lfw", "cfp_fp"))
     before = run_.values()
     checked(run_)
     line = next(line for line in caplog.messages if line.startswith("checked in"))
