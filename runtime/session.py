@@ -40,6 +40,8 @@ def _for_npu(config, xla, flags):
         )
     values = options.chosen(flags, card.size(os.environ), training=flags is not None)
     adapter.adapter()
+    if flags is not None:
+        options.log_target(flags)
     card.take_card(os.environ, values.get("session_device_id"))
     return adapter.configure(config, values)
 

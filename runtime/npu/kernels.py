@@ -4,23 +4,29 @@ The NPU's adapter advises against TensorScatterUpdate, and nothing says that it 
 resource variable (docs/ascend.md). N images, D embedding, R identities of a matrix's columns.
 """
 
+from typing import Any, Optional
+
 from runtime.tf1 import tf
 
 
-def take(score_NR, labels_N):
+def take(score_NR: tf.Tensor, labels_N: tf.Tensor) -> tf.Tensor:
     """Each row's score of its true identity, float32 [N]; of identity 0 where the label is -1."""
     true_NR = _true(score_NR, labels_N)
     return tf.reduce_sum(tf.where(true_NR, score_NR, tf.zeros_like(score_NR)), axis=1)
 
 
-def put(score_NR, labels_N, value_N, add=False):
+def put(
+    score_NR: tf.Tensor, labels_N: tf.Tensor, value_N: tf.Tensor, add: bool = False
+) -> tf.Tensor:
     """score_NR with value_N, or plus value_N, at each row's true identity."""
     spread_NR = tf.zeros_like(score_NR) + value_N[:, None]
     spread_NR = score_NR + spread_NR if add else spread_NR
     return tf.where(_true(score_NR, labels_N), spread_NR, score_NR)
 
 
-def cosines(units_ND, centres, rows_R, floor):
+def cosines(
+    units_ND: tf.Tensor, centres: Any, rows_R: Optional[tf.Tensor], floor: float
+) -> tf.Tensor:
     """The cosines of unit rows to the centres that rows_R names, or to all: float32 [N, R]. What
     TensorFlow makes its gradient of is a dense one, or IndexedSlices of rows_R."""
     rows_RD = centres if rows_R is None else tf.gather(centres, tf.cast(rows_R, tf.int32))
@@ -29,7 +35,7 @@ def cosines(units_ND, centres, rows_R, floor):
     return tf.matmul(units_ND, rows_RD, transpose_b=True) * inverse_R[None]
 
 
-def _true(score_NR, labels_N):
+def _true(score_NR: tf.Tensor, labels_N: tf.Tensor) -> tf.Tensor:
     """bool [N, R]: where each row's true identity stands; identity 0 for the label -1."""
     places_R = tf.range(score_NR.shape.as_list()[1])
     labels_N = tf.maximum(tf.cast(labels_N, tf.int32), 0)

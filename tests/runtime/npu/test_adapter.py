@@ -1,19 +1,22 @@
 """The adapter's calls against its double, which is stricter than it."""
 
+import os
 import re
+import subprocess
 import sys
 import threading
 
 import numpy as np
 import pytest
 
+from runtime.device import strategy
 from runtime.distributed.ranks import Ranks
 from runtime.npu import adapter as adapted
 from runtime.npu import options
 from runtime.npu.hccl import Hccl
 from runtime.session import session_config
 from runtime.tf1 import TF2, build_for, for_npu, tf
-from tests.npu_double.fixtures import cards, npu  # noqa: F401
+from tests.npu_double.fixtures import HERE, cards, npu  # noqa: F401
 
 BOTH = pytest.mark.parametrize("npu", ["r1.5", "r1.15"], indirect=True)
 
@@ -273,6 +276,92 @@ def test_a_card_that_overflows_stops_the_update_of_all(npu):  # noqa: F811
     for seen, value, told in on_cards(npu, 2, overflowing):
         assert seen == [True, False, True]
         assert value == 2.0 and told == [2.0, 1.0]
+
+
+@pytest.mark.parametrize("npu", ["r1.15", "main 910A"], indirect=True)
+def test_a_910a_has_no_infinities(npu):  # noqa: F811
+    assert adapted.has_infinities() is False
+
+
+NEWER = pytest.mark.parametrize("npu", ["main 910B", "main 910C"], indirect=True)
+
+
+@NEWER
+def test_a_newer_card_has_infinities(npu):  # noqa: F811
+    assert adapted.has_infinities() is True
+
+
+@NEWER
+def test_in_saturation_mode_a_newer_card_has_no_infinities(npu):  # noqa: F811
+    npu.names.npu_plugin.set_device_sat_mode(0)
+    assert adapted.has_infinities() is False
+
+
+@NEWER
+def test_the_double_refuses_the_adapters_own_look_at_infinities_on_several_cards(npu):  # noqa: F811
+    def program(rank):
+        optimizer = npu.names.NPULossScaleOptimizer(
+            tf.train.GradientDescentOptimizer(1.0), npu.names.FixedLossScaleManager(1.0), True
+        )
+        optimizer.apply_gradients([(tf.constant(1.0), variable())])
+
+    with pytest.raises(npu.Mistake, match="would stop that rank alone"):
+        on_cards(npu, 2, program)
+
+
+@NEWER
+def test_an_infinity_of_one_card_stops_the_update_of_all(npu):  # noqa: F811
+    def program(rank):
+        device = strategy("npu")
+        device.build_graph()
+        v, scale = tf.get_variable("v", [], initializer=tf.zeros_initializer()), Scale()
+        # A slice of the class centres: each rank has a gradient of its own.
+        gradient = tf.placeholder_with_default(1.0, [])
+        finite = device.collectives(rank, 2).maximum(
+            tf.cast(tf.logical_not(tf.is_finite(gradient)), tf.float32)
+        )
+        move, finite = device.apply_if_finite(
+            lambda: tf.assign_add(v, 1.0).op, [(gradient, v)], tf.equal(finite, 0.0), scale, 2
+        )
+        with tf.Session(config=proto()) as session:
+            session.run(tf.global_variables_initializer())
+            values = [1.0, np.inf if rank else 1.0, 1.0]
+            seen = [session.run([finite, move], {gradient: value})[0] for value in values]
+            return seen, session.run(v), list(session.run(scale.told))
+
+    for seen, value, told in on_cards(npu, 2, program):
+        assert seen == [True, False, True]
+        assert value == 2.0 and told == [2.0, 1.0]
+
+
+def test_importing_the_adapter_wraps_interactive_sessions_too(npu):  # noqa: F811
+    with tf.Graph().as_default(), pytest.raises(npu.Mistake, match="without NpuOptimizer"):
+        tf.InteractiveSession()
+
+
+def test_importing_the_adapter_replaces_the_dropout_of_keras(npu):  # noqa: F811
+    with tf.Graph().as_default():
+        y = tf.keras.layers.Dropout(0.25)(tf.ones([4]), training=True)
+        kinds = [op.node_def.attr["_npu_op"].s for op in y.graph.get_operations()]
+        assert b"DropOutDoMask" in kinds
+
+
+def test_the_adapter_is_closed_when_the_process_ends(npu):  # noqa: F811
+    registered = "import atexit\natexit.register = lambda call: print(call.__name__)\n"
+    environ = dict(os.environ, PYTHONPATH=HERE)
+    words = [sys.executable, "-c", registered + "import npu_bridge"]
+    assert b"npu_close" in subprocess.check_output(words, env=environ, stderr=subprocess.DEVNULL)
+
+
+def test_the_loops_counters_are_resource_variables_that_no_step_loads(npu):  # noqa: F811
+    with tf.Graph().as_default():
+        build_for("npu")
+        train = tf.assign_add(tf.train.get_or_create_global_step(), 1).op
+        with tf.Session(config=proto(iterations_per_loop=5)) as session:
+            adapted.repeated_step(session, train, 5)
+            counters = tf.local_variables()
+            assert [variable.dtype for variable in counters] == [tf.int64] * 4
+            assert npu.world.current().fetch_sets == []
 
 
 def test_dropout_is_the_adapters(npu):  # noqa: F811
