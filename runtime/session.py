@@ -1,13 +1,16 @@
 """A device's name -> the session's ConfigProto; the only room that knows how devices differ."""
 
 import os
+from typing import Any
 
 from runtime.flags import DEVICES
 from runtime.npu import adapter, card, options
 from runtime.tf1 import TF2, tf
 
 
-def session_config(device="cpu", log_device_mapping=False, xla=False, flags=None):
+def session_config(
+    device: str = "cpu", log_device_mapping: bool = False, xla: bool = False, flags: Any = None
+) -> Any:
     """ConfigProto for `--device`; a GPU or an NPU that is not there ends here, before a graph is
     built. flags: the NpuFlags of a training; without them an NPU is for inference."""
     if device not in DEVICES:
@@ -32,12 +35,10 @@ def session_config(device="cpu", log_device_mapping=False, xla=False, flags=None
     return config
 
 
-def _for_npu(config, xla, flags):
-    """In the order of what can be known: what was said, the adapter, the card."""
+def _for_npu(config: Any, xla: bool, flags: Any) -> Any:
+    """Checks in the order of cost: the flags, the adapter, the card."""
     if xla:
-        raise ValueError(
-            "--xla compiles for the CPU and the GPU; leave it out with --device adapter."
-        )
+        raise ValueError("--xla compiles for the CPU and the GPU; omit it with --device npu.")
     values = options.chosen(flags, card.size(os.environ), training=flags is not None)
     adapter.adapter()
     if flags is not None:
@@ -46,10 +47,10 @@ def _for_npu(config, xla, flags):
     return adapter.configure(config, values)
 
 
-def _compile(config):
-    """Has XLA compile what it can; on a CPU that must be said in the environment as well."""
+def _compile(config: Any) -> None:
+    """Has XLA compile what it can; on a CPU the environment must demand it as well."""
     if not TF2:
-        raise ValueError("--xla needs TensorFlow 2; leave it out here, on TensorFlow 1.15.")
+        raise ValueError("--xla needs TensorFlow 2; omit it here, on TensorFlow 1.15.")
     os.environ["TF_XLA_FLAGS"] = (
         os.environ.get("TF_XLA_FLAGS", "") + " --tf_xla_cpu_global_jit --tf_xla_auto_jit=2"
     )

@@ -23,6 +23,7 @@ OUTDATED = 1  # the exit code of --check
 GUIDE = os.path.join(ROOT, "docs", "ascend.md")
 OPTIONS = os.path.join(ROOT, "docs", "ascend_options.md")
 _MARKS = {True: "yes", False: "–", None: "?"}
+_INFERRED = "*"  # behind a mark that rests on the versions before and after
 
 
 @dataclasses.dataclass(frozen=True)
@@ -104,7 +105,7 @@ def options_page() -> str:
         "[docs/ascend.md](ascend.md) explains how the options are passed.",
         "",
         "For each version of CANN: *yes*, its adapter reads the option; *–*, it does not; *?*, "
-        "unknown. A version without a source has what the versions before and after it agree on.",
+        f"unknown; \\{_INFERRED} behind it, inferred: the versions before and after agree on it.",
         "",
     ]
     for version in columns:
@@ -146,7 +147,12 @@ def _header(titles: List[str]) -> List[str]:
 
 
 def _states(name: str) -> List[str]:
-    return [_MARKS[is_read(name, version)] for version in table().columns]
+    marks = []
+    for version in table().columns:
+        state = is_read(name, version)
+        inferred = state is not None and table().options[name].read[version] is None
+        marks.append(_MARKS[state] + ("\\" + _INFERRED if inferred else ""))
+    return marks
 
 
 def _code(text: str) -> str:

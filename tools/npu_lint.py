@@ -1,12 +1,12 @@
-"""Builds what an Ascend NPU would be given to train and to evaluate, and says what may not compile.
+"""Builds what an Ascend NPU is given to train and to evaluate, and lists what may not compile.
 
     PYTHONPATH=tests/npu_double python -m tools.npu_lint          # on TensorFlow 1.15, no NPU
     python -m tools.npu_lint --net_depth 100 --loss arcface --cards 8 --sample_rate 0.1
 
-It wants npu_bridge, the adapter's or its double. Dynamic shapes, float64 and text on the device,
+It needs npu_bridge, the adapter's or its double. Dynamic shapes, float64 and text on the device,
 operations without evidence (runtime/npu/supported_ops.py), references of variables into
 operations that take none, and shapes for evaluation that training does not have, are faults:
-exit code 1.
+exit code 1. An option that this version of CANN or this card does not have ends it with code 2.
 """
 
 import contextlib
@@ -14,7 +14,7 @@ import dataclasses
 import itertools
 import logging
 import os
-from typing import Tuple
+from typing import Any, Dict, Iterator, List, Mapping, Optional, Sequence, Tuple
 
 from losses.class_slices import slice_of
 from losses.face_losses import LOSSES
@@ -24,9 +24,11 @@ from runtime.device import strategy
 from runtime.distributed.ranks import Ranks
 from runtime.flags import build, flag, parse_flags
 from runtime.npu import adapter, compiled_ops
+from runtime.npu.cards import AUTO, CARDS
+from runtime.npu.options import NpuFlags, chosen, log_target
 from runtime.tf1 import tf
 from training import ascend
-from training.config import MultiDeviceConfig
+from training.config import MultiDeviceConfig, TrainConfig
 from training.graph.schedule import RateSettings
 from training.graph.settings import step_settings
 from training.graph.step import build_step
@@ -40,7 +42,7 @@ RATES = RateSettings("piecewise", 0.1, 100, 5, [10, 20, 30], (1.0, 0.5, 0.3, 0.1
 class LintConfig:
     """Every combination of these is built; the defaults cover what compiles differently."""
 
-    lineage: str = flag("insightface_tf", "whose network")
+    lineage: str = flag("insightface_tf", "lineage of the network")
     net_depth: Tuple[int, ...] = flag((50, 100), "depths")
     block: Tuple[str, ...] = flag(("ir", "se"), "residual units")
     loss: Tuple[str, ...] = flag(("arcface",), "losses", choices=tuple(LOSSES))
@@ -48,6 +50,11 @@ class LintConfig:
     cards: Tuple[int, ...] = flag((1,), "sizes of the run", low=1)
     optimizer: Tuple[str, ...] = flag(("momentum",), "rules of the update")
     precision_mode: str = flag("allow_mix_precision", "arithmetic on the device")
+    cann: str = flag(AUTO, "version of CANN, 5.0 to 9; auto: of the toolkit in ASCEND_HOME_PATH")
+    npu_card: str = flag(
+        AUTO, "kind of card; auto: by its PCI device id, else 910A;", choices=(AUTO,) + tuple(CARDS)
+    )
+    npu_option: Tuple[str, ...] = flag((), "options of NpuOptimizer as KEY=VALUE")
     image_size: int = flag(32, "height and width: operations are the same at any", low=16)
     width: float = flag(0.125, "factor on channels: operations are the same at any", above=0.0)
     batch_size: int = flag(4, "images of a card", low=2)
@@ -55,32 +62,48 @@ class LintConfig:
     embedding_size: int = flag(16, "numbers in an embedding", low=2)
 
 
-def main(argv=None):
+def main(argv: Optional[Sequence[str]] = None) -> int:
     config = parse_flags(LintConfig, argv, __doc__.splitlines()[0])
+    check_options(config)
     adapter.adapter()
     logging.getLogger().setLevel(logging.WARNING)
     found = 0
     for case in cases(config):
         kinds, faults = lint(config, **case)
-        words = ", ".join(f"{name} {value}" for name, value in case.items())
+        title = ", ".join(f"{name} {value}" for name, value in case.items())
         size = f"{sum(kinds.values())} operations of {len(kinds)} kinds"
-        print(f"{words}: {size}, {len(faults)} faults", flush=True)
+        print(f"{title}: {size}, {len(faults)} faults", flush=True)
         for fault in faults:
             print(f"  {fault}")
         found += len(faults)
     return FAULTS if found else 0
 
 
-def cases(config):
+def check_options(config: LintConfig) -> None:
+    """Refuses options that the version of CANN or the card does not have, and logs which of them
+    may have no effect."""
+    v2 = any(word.startswith("precision_mode_v2=") for word in config.npu_option)
+    flags = NpuFlags(
+        cann=config.cann,
+        npu_card=config.npu_card,
+        npu_option=config.npu_option,
+        precision_mode=None if v2 else config.precision_mode,
+    )
+    chosen(flags)
+    log_target(flags)
+
+
+def cases(config: LintConfig) -> Iterator[Dict[str, Any]]:
+    """Every combination of the flags, as keyword arguments of `lint`."""
     names = ("net_depth", "block", "loss", "sample_rate", "cards", "optimizer")
     nets = (config.net_depth, config.block, config.loss, config.sample_rate)
     for values in itertools.product(*nets, config.cards, config.optimizer):
         yield dict(zip(names, values))
 
 
-def lint(config, cards=1, **said):
-    """One case -> ({kind: how many}, [fault])."""
-    said.update(
+def lint(config: LintConfig, cards: int = 1, **case: Any) -> Tuple[Dict[str, int], List[str]]:
+    """One case -> ({kind: count}, [fault])."""
+    case.update(
         lineage=config.lineage,
         precision_mode=config.precision_mode,
         image_size=(config.image_size,) * 2,
@@ -92,11 +115,11 @@ def lint(config, cards=1, **said):
         tfrecords_file_path="",
     )
     ranks = Ranks(host=cards - 1, kind="NPU", cards=cards)
-    told = ascend.adapted(build(MultiDeviceConfig, said), ranks)
+    adapted = ascend.adapted(build(MultiDeviceConfig, case), ranks)
     with _environment(ranks), tf.Graph().as_default():
         strategy("npu").build_graph()
-        settings = step_settings(told, config.identities, RATES, frozen_steps=3)
-        step = build_step(settings, [_batch(told, config.identities, ranks)], ranks)
+        settings = step_settings(adapted, config.identities, RATES, frozen_steps=3)
+        step = build_step(settings, [_batch(adapted, config.identities, ranks)], ranks)
         sets = {
             "training": [step.train] + list(step.scalars.values()),
             "evaluation": [step.plain_BD, step.mirrored_BD],
@@ -105,8 +128,11 @@ def lint(config, cards=1, **said):
         return _looked_at({name: compiled_ops.compiled(fetches) for name, fetches in sets.items()})
 
 
-def _looked_at(sets):
-    kinds, faults = {}, []
+def _looked_at(
+    sets: Mapping[str, Sequence[tf.Operation]],
+) -> Tuple[Dict[str, int], List[str]]:
+    kinds: Dict[str, int] = {}
+    faults: List[str] = []
     for name, ops in sets.items():
         faults += compiled_ops.faults(ops, name)
         for op in ops:
@@ -116,7 +142,7 @@ def _looked_at(sets):
     return kinds, faults
 
 
-def _batch(config, identities, ranks):
+def _batch(config: TrainConfig, identities: int, ranks: Ranks) -> Any:
     """What the input pipeline hands to a card, from an initializable iterator."""
     images = config.batch_size // ranks.size
     parts = [tf.zeros((images,) + tuple(config.image_size) + (3,), tf.uint8)]
@@ -132,11 +158,11 @@ def _batch(config, identities, ranks):
 
 
 @contextlib.contextmanager
-def _environment(ranks):
+def _environment(ranks: Ranks) -> Iterator[None]:
     """The adapter reads the size of the run from the environment while the graph is built."""
-    said = {"RANK_ID": str(ranks.host), "RANK_SIZE": str(ranks.size), "JOB_ID": "10087"}
-    before = {name: os.environ.get(name) for name in said}
-    os.environ.update(said)
+    variables = {"RANK_ID": str(ranks.host), "RANK_SIZE": str(ranks.size), "JOB_ID": "10087"}
+    before = {name: os.environ.get(name) for name in variables}
+    os.environ.update(variables)
     try:
         yield
     finally:

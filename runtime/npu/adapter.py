@@ -146,7 +146,7 @@ class _Update(tf.train.Optimizer):
 
 
 class _Manager:
-    """A loss scale as NPULossScaleOptimizer takes it: it is told, and never asked."""
+    """A loss scale as NPULossScaleOptimizer takes it, which only updates it."""
 
     def __init__(self, scale):
         self._scale, self.finite = scale, None

@@ -31,7 +31,7 @@ class NpuCard:
 
     @property
     def overflow(self) -> str:
-        """The overflow mode that the device is in unless it is told otherwise."""
+        """The overflow mode that the device is in by default."""
         return "saturation" if self.saturates_only else "INF/NaN"
 
 

@@ -1,18 +1,20 @@
 """What an Ascend NPU's compiler would be given of a graph, and what of it is not known to work."""
 
 import collections
+from typing import Any, Dict, Iterable, Iterator, List, Sequence, Set, Tuple
 
 from runtime.npu.supported_ops import EVIDENCE, HOST, NEVER, REF_USERS, SPARE_OUTPUTS
+from runtime.tf1 import tf
 
 STANDS_FOR = "_npu_op"  # by which an operation of a double says which of the device's it is
 CLEAN = ("float16", "float32", "bool", "int8", "uint8", "int16", "int32", "int64")
 
 
-def compiled(fetches):
+def compiled(fetches: Iterable[Any]) -> List[tf.Operation]:
     """The operations that a run of these fetches sends to the device: all that they need, but not
     what lies behind an iterator."""
     todo = [getattr(item, "op", item) for item in fetches]
-    found = collections.OrderedDict()
+    found: Dict[tf.Operation, bool] = collections.OrderedDict()
     while todo:
         op = todo.pop()
         if op in found or op.type in HOST:
@@ -24,17 +26,17 @@ def compiled(fetches):
     return list(found)
 
 
-def folded(ops):
+def folded(ops: Iterable[tf.Operation]) -> Set[tf.Operation]:
     """Those of the operations that TensorFlow computes before the adapter looks: all that hangs on
     constants and static shapes alone."""
-    known = set()
+    known: Set[tf.Operation] = set()
     for op in sorted(ops, key=lambda op: op._id):  # an input is older than what it goes into
         if _computed(op, known):
             known.add(op)
     return known
 
 
-def _computed(op, known):
+def _computed(op: tf.Operation, known: Set[tf.Operation]) -> bool:
     if op.type == "Const":
         return True
     if op.type in ("Shape", "ShapeN", "Size", "Rank"):
@@ -43,7 +45,7 @@ def _computed(op, known):
     return bool(plain) and all(tensor.op in known for tensor in op.inputs)
 
 
-def kind_of(op):
+def kind_of(op: tf.Operation) -> str:
     """The device's name of an operation: its type, or what it stands for."""
     try:
         return op.get_attr(STANDS_FOR).decode()
@@ -51,9 +53,9 @@ def kind_of(op):
         return op.type
 
 
-def faults(ops, where):
+def faults(ops: Sequence[tf.Operation], where: str) -> List[str]:
     """Operations on the device -> sentences: each thing that is not known to compile, once."""
-    found = collections.OrderedDict()
+    found: Dict[str, str] = collections.OrderedDict()
     inside, before = set(ops), folded(ops)
     for op in ops:
         if op in before:
@@ -64,7 +66,7 @@ def faults(ops, where):
     return [f"{what} (first: {name})" for what, name in found.items()]
 
 
-def _faults_of(op, kind, inside):
+def _faults_of(op: tf.Operation, kind: str, inside: Set[tf.Operation]) -> Iterator[str]:
     if kind in NEVER:
         yield f"{kind} is refused: {NEVER[kind]}"
     elif kind not in EVIDENCE:
@@ -83,7 +85,7 @@ def _faults_of(op, kind, inside):
                     yield f"a variable's reference goes into {user.type}"
 
 
-def convolved(ops):
+def convolved(ops: Iterable[tf.Operation]) -> Set[Tuple[Any, ...]]:
     """The shapes that the graph's convolutions take: what compiling it twice would do twice."""
     kinds = ("Conv2D", "DepthwiseConv2dNative")
     return {tuple(op.inputs[0].shape.as_list()) for op in ops if op.type in kinds}

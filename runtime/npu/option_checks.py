@@ -210,7 +210,7 @@ def _is_allowed(value: Any, option: Option) -> bool:
 
 
 def precision_of(values: Mapping[str, Any]) -> Optional[str]:
-    """The arithmetic that the options choose, in the words of precision_mode or its second version;
+    """The arithmetic that the options choose, a value of precision_mode or of precision_mode_v2;
     None: the adapter's default."""
     return values.get("precision_mode_v2") or values.get("precision_mode")
 

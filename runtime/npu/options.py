@@ -114,17 +114,18 @@ class NpuFlags:
         "enable_data_pre_proc", "feed the device from a queue of its own (default: yes)"
     )
     mix_compile_mode: Optional[bool] = _flag(
-        "mix_compile_mode", "leave operations that the device does not know on the host"
+        "mix_compile_mode", "keep operations that the device does not know on the host"
     )
     use_off_line: Optional[bool] = _flag("use_off_line", "run on the device at all (default: yes)")
     graph_run_mode: Optional[int] = _flag("graph_run_mode", "0: inference, 1: training;")
     hcom_parallel: Optional[bool] = _flag(
-        "hcom_parallel", "sum gradients beside the computation (default: yes on several cards)"
+        "hcom_parallel",
+        "sum gradients while others are computed (default: yes on several cards)",
     )
     is_tailing_optimization: Optional[bool] = _flag(
-        "is_tailing_optimization", "sum the last gradients after the look for an overflow"
+        "is_tailing_optimization", "sum the last gradients after the check for an overflow"
     )
-    HCCL_algorithm: Optional[str] = _flag("HCCL_algorithm", "how HCCL passes sums on")
+    HCCL_algorithm: Optional[str] = _flag("HCCL_algorithm", "algorithm of HCCL's collectives")
     hccl_timeout: Optional[int] = _flag("hccl_timeout", "seconds that a card waits for another")
     op_wait_timeout: Optional[int] = _flag("op_wait_timeout", "seconds that one waits")
     op_execute_timeout: Optional[int] = _flag("op_execute_timeout", "seconds that one runs")

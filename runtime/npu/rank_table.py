@@ -135,7 +135,7 @@ def read_table(path: str, kind: Optional[NpuCard] = None) -> List[Card]:
     try:
         status = content["status"]
         cards = _read_servers(content) if "server_list" in content else _read_groups(content)
-        said = int(content.get("server_count", len(_by_server(cards))))
+        count = int(content.get("server_count", len(_by_server(cards))))
     except (KeyError, TypeError, ValueError) as error:
         what = f"{error} is missing" if isinstance(error, KeyError) else str(error)
         raise ValueError(
@@ -150,8 +150,8 @@ def read_table(path: str, kind: Optional[NpuCard] = None) -> List[Card]:
         kind = KINDS["910C"]
     _check_cards(path, cards, kind)
     _check_version(path, content, kind)
-    if said != len(_by_server(cards)):
-        raise ValueError(f"{path} says server_count {said} and lists {len(_by_server(cards))}.")
+    if count != len(_by_server(cards)):
+        raise ValueError(f"{path} has server_count {count} and lists {len(_by_server(cards))}.")
     return sorted(cards, key=lambda card: card.rank)
 
 
@@ -198,8 +198,8 @@ def own_cards(cards: Sequence[Card], environ: Mapping[str, str]) -> List[Card]:
     here = [server for server in servers if _is_here(server)]
     if index is not None or len(here) != 1:
         raise ValueError(
-            f"the rank table lists {len(servers)} servers ({', '.join(servers)}), and which of "
-            f"them this one is cannot be told; set RANK_INDEX, from 0 to {len(servers) - 1}."
+            f"the rank table lists {len(servers)} servers ({', '.join(servers)}), and it is "
+            f"unknown which of them this one is; set RANK_INDEX, from 0 to {len(servers) - 1}."
         )
     return servers[here[0]]
 

@@ -1,10 +1,8 @@
 """The adapter's calls against its double, which is stricter than it."""
 
 import os
-import re
 import subprocess
 import sys
-import threading
 
 import numpy as np
 import pytest
@@ -13,38 +11,12 @@ from runtime.device import strategy
 from runtime.distributed.ranks import Ranks
 from runtime.npu import adapter as adapted
 from runtime.npu import options
-from runtime.npu.hccl import Hccl
 from runtime.session import session_config
 from runtime.tf1 import TF2, build_for, for_npu, tf
 from tests.npu_double.fixtures import HERE, cards, npu  # noqa: F401
+from tests.npu_double.programs import on_cards, proto, variable
 
 BOTH = pytest.mark.parametrize("npu", ["r1.5", "r1.15"], indirect=True)
-
-
-def proto(**values):
-    return adapted.configure(tf.ConfigProto(), dict(options.chosen(), **values))
-
-
-def on_cards(npu, size, program):  # noqa: F811
-    """program(rank) on a thread each, each inside its own graph; what they return, by rank."""
-    found, errors = {}, []
-
-    def run(rank):
-        try:
-            with npu.world.rank(rank), tf.Graph().as_default():
-                found[rank] = program(rank)
-        except BaseException as error:
-            errors.append(error)
-
-    with npu.world.ranks(size):
-        threads = [threading.Thread(target=run, args=(rank,)) for rank in range(size)]
-        for thread in threads:
-            thread.start()
-        for thread in threads:
-            thread.join()
-    if errors:
-        raise errors[0]
-    return [found[rank] for rank in range(size)]
 
 
 def test_without_the_adapter_one_sentence_says_what_it_needs():
@@ -125,31 +97,6 @@ def test_a_session_for_the_host_is_left_alone_by_a_loaded_adapter(npu):  # noqa:
         assert session.run(tf.strings.join(["a", "b"])) == b"ab"
 
 
-@BOTH
-def test_sums_gathers_maxima_and_broadcasts_are_those_of_all_cards(npu):  # noqa: F811
-    size = 3
-
-    def program(rank):
-        build_for("npu")
-        talk = Hccl(rank, size)
-        x = tf.constant([1.0, 2.0]) * (rank + 1.0)
-        shown = [talk.sum(x), talk.mean(x), talk.maximum(-x), talk.gather(x), talk.broadcast(x)]
-        shown += [talk.gather(tf.constant([rank], tf.int64))]
-        slopes = tf.gradients([(rank + 1.0) * talk.gather(x), talk.sum(x)], x)
-        with tf.Session(config=proto(hcom_parallel=True)) as session:
-            return session.run(shown + slopes)
-
-    for found in on_cards(npu, size, program):
-        total, mean, highest, gathered, sent, ranks, slope = found
-        np.testing.assert_array_equal(total, [6.0, 12.0])
-        np.testing.assert_array_equal(mean, [2.0, 4.0])
-        np.testing.assert_array_equal(highest, [-1.0, -2.0])
-        np.testing.assert_array_equal(gathered, [1.0, 2.0, 2.0, 4.0, 3.0, 6.0])
-        np.testing.assert_array_equal(sent, [1.0, 2.0])
-        np.testing.assert_array_equal(ranks, [0, 1, 2])
-        np.testing.assert_array_equal(slope, [9.0, 9.0])  # 1 + 2 + 3 through gather, 3 through sum
-
-
 def test_hccl_is_started_asked_and_ended_once(npu):  # noqa: F811
     def program(rank):
         ranks = Ranks(host=rank, kind="NPU", cards=2)
@@ -173,63 +120,6 @@ def test_a_rank_that_is_not_the_environments_ends_the_run(npu):  # noqa: F811
 def test_a_card_alone_starts_no_hccl(npu):  # noqa: F811
     with adapted.system(proto(), Ranks(kind="NPU")):
         assert not npu.world.current().started
-
-
-def mistakes(npu, build, size=2):  # noqa: F811
-    """What the double says of a program that is wrong."""
-
-    def program(rank):
-        made = build(rank)
-        with tf.Session(config=proto()) as session:
-            session.run(tf.global_variables_initializer())
-            session.run(made)
-
-    with pytest.raises(Exception) as caught:
-        on_cards(npu, size, program)
-    assert isinstance(caught.value, (npu.Mistake, tf.errors.OpError, LookupError))
-    return str(caught.value)
-
-
-def variable():
-    return tf.get_variable("v", [2], tf.float32, tf.zeros_initializer(), use_resource=False)
-
-
-@pytest.mark.parametrize(
-    "build, words",
-    [
-        (lambda h, r: h.allreduce(variable(), "sum"), "must not be a variable"),
-        (lambda h, r: h.allgather(variable().value(), 2), "must not be a variable"),
-        (lambda h, r: h.allreduce(tf.zeros([2]), "mean"), "allreduce by 'mean'"),
-        (lambda h, r: h.allreduce(tf.zeros([2]), "max"), "fusion 1 of max"),
-        (lambda h, r: h.allreduce(tf.zeros([2], tf.int16), "sum"), "HcomAllReduce of int16"),
-        (lambda h, r: h.allreduce(tf.zeros([2], tf.float64), "sum"), "of float64"),
-        (lambda h, r: h.allgather(tf.zeros([]), 2), "allgather of a scalar"),
-        (lambda h, r: h.allgather(tf.zeros([2]), 3), "3 ranks in a world of 2"),
-        (lambda h, r: h.allgather(tf.placeholder(tf.float32, [None]), 2), "whose shape"),
-        (lambda h, r: h.broadcast(tf.zeros([2]), 0), "takes a list"),
-        (lambda h, r: h.allreduce(tf.zeros([2]), "sum", group="some"), "which nobody made"),
-        (lambda h, r: h.allreduce(tf.zeros([2 + r]), "sum"), "collective .*: rank"),
-    ],
-)
-def test_a_collective_that_is_wrong_fails(npu, build, words):  # noqa: F811
-    assert re.search(words, mistakes(npu, lambda rank: build(npu.names.hccl_ops, rank)))
-
-
-def test_a_gather_by_hccl_alone_has_no_gradient(npu):  # noqa: F811
-    with tf.Graph().as_default(), npu.world.ranks(2):
-        x = tf.zeros([2])
-        with pytest.raises(LookupError, match="registers no gradient"):
-            tf.gradients(npu.names.hccl_ops.allgather(x, 2), x)
-
-
-def test_another_order_of_calls_on_two_ranks_fails(npu):  # noqa: F811
-    def build(rank):
-        hccl, order = npu.names.hccl_ops, [("a", 2.0), ("b", 3.0)]
-        inputs = [tf.fill([2], value, name=name) for name, value in order]
-        inputs = inputs if rank == 0 else inputs[::-1]
-        return [hccl.allreduce(x, "sum", fusion=0) for x in inputs]
-
-    assert "collective" in mistakes(npu, build)
 
 
 def test_a_rank_is_unknown_before_hccl_is_started(npu):  # noqa: F811

@@ -116,7 +116,7 @@ def swapped(**change):
         ('{"status": "completed"}', "'group_list' is missing"),
         (swapped(a=('device_id":"1"', 'device_id":"one"')), "is no rank table: .*'one'"),
         (swapped(a=("completed", "initializing")), "status initializing, and must be completed"),
-        (swapped(a=('count":"1"', 'count":"2"')), "server_count 2 and lists 1"),
+        (swapped(a=('count":"1"', 'count":"2"')), "has server_count 2 and lists 1"),
         (swapped(a=('rank_id":"1"', 'rank_id":"0"')), "each once, and rank 0 is twice"),
         (swapped(a=('rank_id":"1"', 'rank_id":"2"')), "ranks must be 0 to 1"),
         (swapped(a=('device_id":"1"', 'device_id":"0"')), "gives card 0 of 192.168.0.1 to two"),
