@@ -5,7 +5,7 @@ of TensorLayer, and where a run kept moving averages of its weights, those are w
 """
 
 import os
-from typing import Dict, Iterable, List, Mapping, NamedTuple, Tuple
+from typing import Dict, Iterable, List, Mapping, NamedTuple, Sequence, Tuple
 
 import numpy as np
 
@@ -109,23 +109,38 @@ def run_restore(
 
 
 def restore_op(prefix: tf.Tensor, variables: Iterable[Tuple[str, tf.Variable]]) -> tf.Operation:
-    """The op that fills (name in the checkpoint, variable) pairs, of a slice its own rows. Large
-    variables follow one another, since each is in memory twice until it is assigned."""
-    assigned: List[tf.Tensor] = []
-    previous: List[tf.Tensor] = []
-    for name, variable in variables:
-        with tf.device("/cpu:0"), tf.control_dependencies(previous):
-            (value,) = tf.raw_ops.RestoreV2(
-                prefix=prefix,
-                tensor_names=[name],
-                shape_and_slices=[stored(variable).slice_spec],
-                dtypes=[variable.dtype.base_dtype],
-            )
-        with tf.device(variable.device):
-            assigned.append(tf.assign(variable, tf.reshape(value, variable.shape)))
-        if variable_bytes(variable) > LARGE:
-            previous = assigned[-1:]
+    """The op that fills (name in the checkpoint, variable) pairs, of a slice its own rows.
+
+    One RestoreV2 reads all small variables: one for each would double the time that building a
+    graph takes. Large variables follow one another, since each is in memory twice until it is
+    assigned."""
+    pairs = list(variables)
+    small = [pair for pair in pairs if variable_bytes(pair[1]) <= LARGE]
+    assigned = _restored(prefix, small) if small else []
+    previous: List[tf.Operation] = []
+    for pair in pairs:
+        if variable_bytes(pair[1]) > LARGE:
+            with tf.control_dependencies(previous):
+                previous = _restored(prefix, [pair])
+            assigned += previous
     return tf.group(*assigned)
+
+
+def _restored(prefix: tf.Tensor, pairs: Sequence[Tuple[str, tf.Variable]]) -> List[tf.Operation]:
+    """One read of the pairs' tensors, and the op that assigns each."""
+    with tf.device("/cpu:0"):
+        values = tf.raw_ops.RestoreV2(
+            prefix=prefix,
+            tensor_names=[name for name, _ in pairs],
+            shape_and_slices=[stored(variable).slice_spec for _, variable in pairs],
+            dtypes=[variable.dtype.base_dtype for _, variable in pairs],
+        )
+        fitting = [tf.ensure_shape(value, v.shape) for value, (_, v) in zip(values, pairs)]
+    assigned = []
+    for value, (_, variable) in zip(fitting, pairs):
+        with tf.device(variable.device):
+            assigned.append(variable.assign(value, read_value=False))
+    return assigned
 
 
 def _open(prefix: str) -> "tf.train.NewCheckpointReader":

@@ -32,7 +32,7 @@ def flags(small, output, *more):
         "output_path": output,
         "eval_db_path": small.folder,
         "image_size": f"{small.size},{small.size}",
-        "net_depth": 18,
+        "net_depth": 10,
         "width": 0.125,
         "embedding_size": 16,
         "batch_size": 8,
@@ -83,7 +83,7 @@ def test_a_run_leaves_the_files_that_the_readme_names(trained):
     assert validated == [(step, name) for step in (0, 2, 4, 5) for name in ("lfw", "cfp_fp")]
     with open(last_checkpoint(trained, 5) + ".json") as stream:
         record = json.load(stream)
-    assert record["training"]["batch_size"] == 8 and record["net"]["net_depth"] == 18
+    assert record["training"]["batch_size"] == 8 and record["net"]["net_depth"] == 10
     assert record["step"] == 5 and record["images_seen"] == 40
     assert values_of(last_checkpoint(trained, 5))["global_step"] == 5  # counted once a step
 
@@ -266,7 +266,7 @@ def test_resuming_on_data_in_another_order_names_it(small, trained, tmp_path, ca
 
 def test_resuming_with_another_depth_names_it(small, trained, capsys):
     said = refused(flags(small, str(trained), "--resume", "--net_depth", "34"), capsys)
-    assert "--net_depth 18" in said and "34" in said
+    assert "--net_depth 10" in said and "34" in said
 
 
 def test_resuming_a_finished_run_says_that_nothing_is_left(small, trained, caplog):

@@ -63,7 +63,7 @@ def test_calibration_is_printed_with_its_prior(sets, capsys):
 def test_one_checkpoint_of_the_original_flags(sets, capsys):
     base = os.path.join(tiny_sets.checkpoints(), "InsightFace_iter_")
     flags = ["--ckpt_file", base, "--ckpt_index_list", "40.ckpt", "--eval_datasets", "lfw"]
-    evaluate(sets, "--net_depth", "18", "--image_size", "16,20", "--num_output", "9", *flags)
+    evaluate(sets, "--net_depth", "10", "--image_size", "16,20", "--num_output", "9", *flags)
     lines = capsys.readouterr().out.splitlines()
     assert [line.split()[:2] for line in lines[1:2]] == [["InsightFace_iter_40.ckpt", "lfw"]]
 
@@ -76,7 +76,7 @@ def test_one_checkpoint_of_the_original_flags(sets, capsys):
         (["--ckpt_file", "nowhere.ckpt"], "names no checkpoint"),
         ([], "either --ckpt_path"),
         (["--ckpt_path", "CKPT", "--eval_datasets", "agedb_30"], "agedb_30.bin is missing"),
-        (["--ckpt_path", "CKPT", "--net_depth", "50"], "depth 18, not --net_depth 50"),
+        (["--ckpt_path", "CKPT", "--net_depth", "50"], "depth 10, not --net_depth 50"),
         (["--ckpt_path", "CKPT", "--image_size", "112", "112"], "images of 16 x 20"),
         (["--ckpt_path", "CKPT", "--folds", "13"], "do not make 13 folds"),
         (["--ckpt_path", "CKPT", "--batch_size", "0"], "--batch_size 0 is out of range"),

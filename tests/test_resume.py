@@ -54,7 +54,7 @@ def killed_run(small, output, when):
 
 def test_a_run_killed_at_random_points_ends_in_the_same_bits(small, undisturbed, tmp_path):
     draw, kills = random.Random(5), 0
-    for _ in range(5):
+    for _ in range(3):
         at = draw.randint(1, 12)  # lines of the log after the first step
         seen = []
 
@@ -63,7 +63,7 @@ def test_a_run_killed_at_random_points_ends_in_the_same_bits(small, undisturbed,
             return len(seen) >= at
 
         kills += killed_run(small, tmp_path, when)
-    assert kills >= 3  # the others had so little left that they ended first
+    assert kills >= 2  # the others had so little left that they ended first
     assert train_nets.main(run_flags(small, tmp_path)) == 0
     assert_same_run(tmp_path, undisturbed)
 

@@ -26,7 +26,7 @@ CONFIGS = {
     "train_nets_mgpu.py": MultiDeviceConfig,
     "eval_ckpt_file.py": EvalConfig,
 }
-SMALL = ["net_depth=18", "width=0.125", "embedding_size=16", "image_size=32,32"]
+SMALL = ["net_depth=10", "width=0.125", "embedding_size=16", "image_size=32,32"]
 SMALL += ["eval_batch_size=10", "learning_rate=0.05", "show_info_interval=1"]
 
 

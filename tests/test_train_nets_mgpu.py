@@ -38,7 +38,7 @@ def flags(folder, output, *more):
         "output_path": output,
         "eval_db_path": folder,
         "image_size": "32,32",
-        "net_depth": 18,
+        "net_depth": 10,
         "width": 0.0625,
         "embedding_size": 16,
         "batch_size": 12,

@@ -123,7 +123,8 @@ def lint(config: LintConfig, cards: int = 1, **case: Any) -> Tuple[Dict[str, int
         sets = {
             "training": [step.train] + list(step.scalars.values()),
             "evaluation": [step.plain_BD, step.mirrored_BD],
-            "the start": [step.replicate, step.fingerprints],
+            "the start": [step.replicate]
+            + ([] if step.fingerprints is None else [step.fingerprints]),
         }
         return _looked_at({name: compiled_ops.compiled(fetches) for name, fetches in sets.items()})
 

@@ -79,7 +79,9 @@ class TrainConfig(NpuFlags):
     lineage: str = flag(
         "arcface_torch", "implementation that the network follows:", "net", choices=tuple(LINEAGES)
     )
-    net_depth: int = flag(100, "depth of the network: 18, 34, 50, 100, 152 or 200", "net", low=1)
+    net_depth: int = flag(
+        100, "depth of the network: 10, 18, 34, 50, 100, 152 or 200", "net", low=1
+    )
     block: str = flag("ir", "residual unit:", "net", choices=("ir", "se"))
     width: float = flag(1.0, "multiplier of every layer's channels", "net", above=0.0, high=4.0)
     embedding_size: int = flag(512, "embedding dimension", "net", low=2)

@@ -16,8 +16,10 @@ from data.pipeline.augment import Augmentation, augment_images, recipe
 from data.pipeline.decoding import FAULT, Decoder
 from data.pipeline.record_order import RecordStream, shard_and_number
 from runtime.session import session_config
-from runtime.tf1 import tf
+from runtime.tf1 import TF2, tf
 
+# TensorFlow 1.15 cannot log the errors that it ignores.
+LOGGED = {"log_warning": True} if TF2 else {}
 READ_AHEAD = 2048  # records that are ready while the next shards fill the shuffle buffer
 BATCHES_AT_ONCE = 8  # decoded at most: one's images are decoded in parallel as well
 
@@ -130,7 +132,8 @@ class TrainingBatches:
         sentence = first_damage(self.path, self.seed, start_image, self.batch_size, **options)
         return sentence or (
             f"{self.path}: a batch at image {start_image} of the stream could not be decoded, but "
-            "each of its records can be now. Was it being written?"
+            "each of its records can be now. If the files did not change meanwhile, resume with "
+            "--resume; TF_CPP_MIN_LOG_LEVEL=0 logs what TensorFlow found."
         )
 
 
@@ -158,7 +161,7 @@ def _without_gaps(batches, start_image):
     ticks = tf.data.Dataset.from_tensors(tick).repeat()
     turns = tf.data.Dataset.range(2).repeat()
     mixed = tf.data.experimental.choose_from_datasets([batches, ticks], turns)
-    mixed = mixed.apply(tf.data.experimental.ignore_errors())
+    mixed = mixed.apply(tf.data.experimental.ignore_errors(**LOGGED))
     start = tf.constant(0, tf.int64), tf.constant(0, tf.int64)  # batches seen, whose turn it is
     mixed = mixed.apply(tf.data.experimental.scan(start, lambda n, element: follow(n, *element)))
     return mixed.shard(2, 0)

@@ -17,7 +17,7 @@ from nets.build import embeddings
 from nets.lineages import NetSpec
 from runtime.tf1 import tf
 
-SPEC = NetSpec(net_depth=18, width=0.125, embedding_size=6, image_size=(16, 20))
+SPEC = NetSpec(net_depth=10, width=0.125, embedding_size=6, image_size=(16, 20))
 STEPS = (3, 40)
 
 

@@ -83,7 +83,7 @@ def test_spec_takes_the_lineages_other_name_of_a_depth():
     "fields, says",
     [
         (dict(lineage="arcface_troch"), "Did you mean arcface_torch?"),
-        (dict(net_depth=51), "choose one of 18, 34, 50, 100, 152, 200"),
+        (dict(net_depth=51), "choose one of 10, 18, 34, 50, 100, 152, 200"),
         (dict(block="se"), "arcface_torch; it has ir"),
         (dict(width=0.0), "--width 0.0"),
         (dict(embedding_size=0), "--embedding_size 0"),

@@ -18,7 +18,7 @@ from tests.losses.tiny_heads import head_of
 from tools import clean_with_subcenters
 from training.graph.optimizer import apply_gradients
 
-SPEC = NetSpec(net_depth=18, width=0.125, embedding_size=8, image_size=(32, 32))
+SPEC = NetSpec(net_depth=10, width=0.125, embedding_size=8, image_size=(32, 32))
 
 
 def test_dominant_centre_is_the_one_that_most_images_are_nearest_to():

@@ -26,7 +26,7 @@ class StepOps(NamedTuple):
     plain_BD: tf.Tensor  # embeddings of all ranks' shares
     mirrored_BD: tf.Tensor  # the same of the mirrored images
     replicate: tf.Operation  # makes all copies equal before the first step
-    fingerprints: tf.Tensor  # int64 [size], equal as long as the copies are
+    fingerprints: Optional[tf.Tensor]  # int64 [size], equal while the copies are; None for one rank
     comparison: Comparison  # of the configs of all processes
     agreement: Agreement  # of all processes
     calls: List[Any]  # the collectives of a step
@@ -80,7 +80,7 @@ def build_step(
     # Where every rank is a process, every rank has a counter.
     shared = [global_step] if current().one_rank_per_process else []
     copies = everyone.make(lambda each, tower: replicate(each, copied(tower) + shared))
-    fingerprints = everyone.first(_fingerprint)
+    fingerprints = everyone.first(_fingerprint) if ranks.size > 1 else None
     members = [(each, ranks.device(each.rank)) for each in collectives]
     comparison, agreement = Comparison(members), Agreement(members)
     assert all(each.calls == collectives[0].calls for each in collectives), "towers differ"

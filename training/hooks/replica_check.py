@@ -1,6 +1,6 @@
 """Hooks of runs on several ranks or hosts."""
 
-from typing import Any, Dict
+from typing import Any, Dict, Optional
 
 from runtime.distributed.ranks import Ranks
 from runtime.distributed.watchdog import Watchdog
@@ -21,7 +21,7 @@ class FeedWatchdog(Hook):
 class ReplicaCheck(Hook):
     """Ends a run whose ranks' copies of the network are no longer bit-identical."""
 
-    def __init__(self, interval: int, fingerprints: tf.Tensor, ranks: Ranks) -> None:
+    def __init__(self, interval: int, fingerprints: Optional[tf.Tensor], ranks: Ranks) -> None:
         self.interval, self.fingerprints, self.ranks = interval, fingerprints, ranks
 
     def begin(self, session: tf.Session, step: int) -> None:

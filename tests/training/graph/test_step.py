@@ -22,7 +22,7 @@ def config_of(small, output, **settings):
         tfrecords_file_path=small.shards,
         output_path=str(output),
         image_size=(small.size, small.size),
-        net_depth=18,
+        net_depth=10,
         width=0.125,
         embedding_size=16,
         batch_size=8,
@@ -337,7 +337,7 @@ def test_settings_that_contradict_end_before_a_graph(small, tmp_path, settings, 
 
 def test_five_seeded_steps_give_the_losses_on_record(run, request):
     """The numbers are TensorFlow's on a CPU; another TensorFlow has its own line."""
-    found = [loss for (loss,) in run(lr=1e-5).steps(5, "inference_loss")]
+    found = [loss for (loss,) in run(net_depth=18, lr=1e-5).steps(5, "inference_loss")]
     path = request.config.rootpath / "tests" / "golden" / "losses.txt"
     recorded = dict(line.split(": ") for line in path.read_text().splitlines() if ": " in line)
     expected = [float(word) for word in recorded["2" if TF2 else "1"].split()]
