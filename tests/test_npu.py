@@ -157,7 +157,7 @@ def test_a_card_evaluates_to_the_accuracies_of_a_cpu(npu, small, on_cpu, tmp_pat
     [
         (
             ["--precision", "bf16"],
-            "--precision bf16 cannot be used with --device npu: the Ascend 910",
+            "--precision bf16 cannot be used with --device npu: variables are float32",
         ),
         (["--batch_size", "9"], "--batch_size 9 is divided among 1 cards"),
         (["--on_error", "skip"], "which the device cannot hold"),
