@@ -9,10 +9,10 @@ PYTHON37 ?= $(shell for p in python3.7 "$$HOME"/.pyenv/versions/3.7*/bin/python3
 	{ echo "$$p"; break; }; done)
 PIP = -m pip install --quiet --disable-pip-version-check
 WORKERS ?= 2
-SOURCES = runtime data faces nets losses checkpoint inference evaluation training export serving tools \
+SOURCES = insightface_tf runtime data faces nets losses checkpoint inference evaluation training export serving tools \
 	benchmarks scripts tests *.py
 
-.PHONY: demo venv venv-tf1 test test-tf1 check format lock clean
+.PHONY: demo venv venv-tf1 test test-tf1 check dist format lock clean
 .DEFAULT_GOAL := demo
 
 venv: .venv/ready
@@ -42,6 +42,10 @@ venv-tf1: .venv-tf1/ready
 	.venv-tf1/bin/python $(PIP) --require-hashes -r requirements-tf1.lock
 	@touch $@
 
+.venv/ready-export: .venv/ready requirements-export.txt
+	.venv/bin/python $(PIP) -r requirements-export.txt
+	@touch $@
+
 .venv/ready-dev: .venv/ready requirements-dev.txt requirements-export.txt
 	.venv/bin/python $(PIP) -r requirements-dev.txt -r requirements-export.txt
 	@touch $@
@@ -50,15 +54,24 @@ venv-tf1: .venv-tf1/ready
 	.venv-tf1/bin/python $(PIP) -r requirements-dev.txt
 	@touch $@
 
-demo: .venv/ready
+demo: .venv/ready-export
 	@echo "+ source .venv/bin/activate"
 	@set -e; export PATH="$(CURDIR)/.venv/bin:$$PATH"; set -x; \
-	python data/synthetic.py --output_path datasets/demo; \
+	python data/synthetic.py --output_path datasets/demo --people_path datasets/demo_people; \
 	python data/mx2tfrecords.py --bin_path datasets/demo/train.rec --idx_path datasets/demo/train.idx \
 		--tfrecords_file_path datasets/demo/tfrecords; \
 	python3 train_nets.py --config configs/demo.yaml; \
 	python eval_ckpt_file.py --ckpt_path output/demo/ckpt --eval_db_path datasets/demo \
-		--eval_datasets lfw cfp_fp --json output/demo/eval.json
+		--eval_datasets lfw cfp_fp --json output/demo/eval.json; \
+	python export_model.py --ckpt_file output/demo/ckpt/InsightFace_iter_900.ckpt --file_format onnx \
+		--file_name output/demo/export/demo.onnx --overwrite yes; \
+	rm -f output/demo/faces.db*; \
+	python facebank.py enrol --bank output/demo/faces.db --model output/demo/export/demo.onnx \
+		--images datasets/demo_people/enrolled --detector none; \
+	python facebank.py calibrate --bank output/demo/faces.db --model output/demo/export/demo.onnx \
+		--pairs datasets/demo/lfw.bin; \
+	python facebank.py identify --bank output/demo/faces.db --model output/demo/export/demo.onnx \
+		--images datasets/demo_people/photos --detector none --far 0.01
 	@echo "report: $(CURDIR)/output/demo/report.html"
 
 test: .venv/ready-dev
@@ -67,7 +80,7 @@ test: .venv/ready-dev
 test-tf1: .venv-tf1/ready-dev
 	.venv-tf1/bin/python -m pytest -n $(WORKERS)
 
-check: .venv/ready-dev .venv-tf1/ready
+check: .venv/ready-dev .venv-tf1/ready dist
 	.venv/bin/ruff check .
 	.venv/bin/ruff format --check .
 	.venv/bin/codespell
@@ -75,6 +88,11 @@ check: .venv/ready-dev .venv-tf1/ready
 	.venv/bin/python -m tools.code_figures --check
 	.venv/bin/python -m compileall -q $(SOURCES)
 	.venv-tf1/bin/python -m compileall -q $(SOURCES)
+
+dist: .venv/ready-dev
+	rm -rf dist
+	.venv/bin/python -m hatchling build
+	.venv/bin/twine check --strict dist/*
 
 format: .venv/ready-dev
 	.venv/bin/ruff check --fix .

@@ -10,15 +10,9 @@ import dataclasses
 import os
 from typing import List, Optional, Sequence, Tuple
 
-from checkpoint.reader import spec_of, variable_arrays
-from checkpoint.writer import save_arrays
-from nets.build import variable_shapes
 from nets.lineages import LINEAGES, Lineage, NetSpec
-from nets.weights.files import check_writable, read_tensors, write_tensors
-from nets.weights.layout import COUNTERS, arrays_of, describe, tensors_of
 from runtime.cli import run
 from runtime.flags import flag, parse_flags
-from runtime.tf1 import VERSION
 
 
 @dataclasses.dataclass(frozen=True)
@@ -56,6 +50,12 @@ def main(argv: Optional[Sequence[str]] = None) -> None:
 
 def convert(config: ConvertConfig) -> None:
     """The source's weights -> a checkpoint; nothing is written where anything does not fit."""
+    from checkpoint.writer import save_arrays  # here: --help and its mistakes need no TensorFlow
+    from nets.build import variable_shapes
+    from nets.weights.files import read_tensors
+    from nets.weights.layout import COUNTERS, arrays_of, describe
+    from runtime.tf1 import VERSION
+
     block = "se" if config.se else "ir"
     spec = NetSpec(
         lineage=config.lineage,
@@ -87,6 +87,11 @@ def convert(config: ConvertConfig) -> None:
 
 def export(ckpt_file: str, to: Sequence[str]) -> None:
     """A checkpoint -> a weight file with the names and layouts of its lineage's own project."""
+    from checkpoint.reader import spec_of, variable_arrays
+    from nets.build import variable_shapes
+    from nets.weights.files import check_writable, write_tensors
+    from nets.weights.layout import describe, tensors_of
+
     if len(to) != 2:
         raise ValueError("--to takes a lineage and a file, as in --to arcface_torch model.npz.")
     lineage, path = to

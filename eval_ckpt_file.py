@@ -3,19 +3,26 @@
 python eval_ckpt_file.py --ckpt_path output/demo/ckpt --eval_db_path datasets/demo
 """
 
-import csv
 import dataclasses
 import itertools
 import json
 import logging
 import os
-from typing import Any, Dict, Iterator, List, Optional, Sequence, Tuple
+import shutil
+import sys
+from typing import Any, Iterator, List, Optional, Sequence, Tuple
 
 from tqdm import tqdm
 
 from checkpoint.format import find_checkpoints, read_record, step_of
 from evaluation.calibration import KINDS, cross_validate
+from evaluation.groups import group_lines, read_groups
+from evaluation.quality import NORM, quality_lines
+from evaluation.report.model_page import Extras, write_model_pages
 from evaluation.report.pair_errors import write_pairs_report
+from evaluation.report.rates import SetExtras
+from evaluation.result_table import Row, notes, table, write_csv
+from evaluation.set_figures import groups_of, own_measures, quality_measures
 from evaluation.thresholds import set_thresholds, write_thresholds
 from evaluation.verification_set import NetFunction, SetResult, VerificationSet, find_sets
 from inference.backends.base import ModelOptions
@@ -27,18 +34,6 @@ from runtime.files import atomic_write
 from runtime.flags import DEVICES, flag, parse_flags
 from verification import plot_roc, roc_curve
 
-SHOWN_FAR = "0.001"
-HEADINGS = (
-    "checkpoint",
-    "set",
-    "Accuracy",
-    "Accuracy-Flip",
-    "95 % interval",
-    "threshold",
-    "TAR@FAR=1e-3",
-    "achieved FAR",
-)
-Row = Dict[str, Any]
 Results = List[Tuple[str, SetResult]]  # of each checkpoint and set
 
 
@@ -109,6 +104,25 @@ class EvalConfig:
         "directory to write <checkpoint>/thresholds.json to: FNMR at each FMR, with intervals",
         "results",
     )
+    report: Optional[str] = flag(
+        None,
+        "directory to write <checkpoint>/report.html to: curves, operating points, calibration, "
+        "quality, groups",
+        "results",
+    )
+    groups: Optional[str] = flag(
+        None,
+        "CSV path,group or identity,group: print FMR and FNMR of each group at one threshold",
+        "results",
+    )
+    groups_fmr: float = flag(
+        1e-3, "FMR of all pairs at that threshold", "results", above=0.0, below=1.0
+    )
+    quality: bool = flag(
+        False,
+        "print how embedding norm, sharpness, contrast and brightness predict false non-matches",
+        "results",
+    )
     pairs_report: Optional[str] = flag(
         None,
         "directory to write every pair's score, the hardest pairs and the errors per identity to",
@@ -126,15 +140,21 @@ def evaluate(config: EvalConfig) -> None:
     paths = find_sets(config.eval_db_path, config.eval_datasets or None)
     check_flags(config, prefixes)
     sets = [VerificationSet.open(path, config.folds) for path in paths.values()]
+    for pairs in sets if config.groups else ():
+        read_groups(config.groups or "", pairs.image_names(), pairs.identity_N)  # checks them
     _make_directories(config)
     results = list(evaluate_all(config, prefixes, sets))
     rows = [row(prefix, result) for prefix, result in results]
-    print("\n".join(text for text in (table(rows), notes(rows)) if text))
+    width = shutil.get_terminal_size().columns if sys.stdout.isatty() else None
+    print("\n".join(text for text in (table(rows, width), notes(rows)) if text))
     write_files(config, rows, results)
     if config.prior is not None:
         print("\n".join(calibration_lines(results, sets, config.prior)))
     if config.thresholds:
         write_all_thresholds(config.thresholds, results, sets)
+    extras = write_extras(config, results, sets)
+    if config.report:
+        write_model_pages(config.report, results, extras)
     for (prefix, result), pairs in zip(results, itertools.cycle(sets)):
         if config.pairs_report:
             directory = os.path.join(config.pairs_report, os.path.basename(prefix))
@@ -260,55 +280,11 @@ def row(prefix: str, result: SetResult) -> Row:
     return dict({"checkpoint": prefix, "step": step}, **result.row())
 
 
-def table(rows: Sequence[Row]) -> str:
-    """Rows -> aligned text; the highest Accuracy-Flip of each set is marked."""
-    best: Dict[str, float] = {}
-    for entry in rows:
-        best[entry["set"]] = max(best.get(entry["set"], 0.0), entry["accuracy_flip"])
-    lines = [HEADINGS] + [_cells(entry, best) for entry in rows]
-    widths = [max(map(len, column)) for column in zip(*lines)]
-    return "\n".join(
-        "  ".join(cell.ljust(width) for cell, width in zip(line, widths)).rstrip() for line in lines
-    )
-
-
-def _cells(entry, best):
-    mark = " *" if entry["accuracy_flip"] == best[entry["set"]] else ""
-    return (
-        os.path.basename(entry["checkpoint"]),
-        entry["set"],
-        f"{entry['accuracy']:.5f} +- {entry['accuracy_std']:.5f}",
-        f"{entry['accuracy_flip']:.5f} +- {entry['accuracy_flip_std']:.5f}{mark}",
-        "{:.5f} to {:.5f}".format(*entry["accuracy_flip_interval"]),
-        f"{entry['threshold']:.3f} (cosine {entry['cosine']:.3f})",
-        f"{entry['tar_at_far'][SHOWN_FAR]:.5f} +- {entry['tar_std'][SHOWN_FAR]:.5f}{_rough(entry)}",
-        f"{entry['achieved_far'][SHOWN_FAR]:.5f}",
-    )
-
-
-def _rough(entry):
-    """Marks a FAR target below one false accept of the set."""
-    return " ~" if entry["impostor"] * float(SHOWN_FAR) < 1 else ""
-
-
-def notes(rows: Sequence[Row]) -> str:
-    """The meaning of the table's marks, and which sets hold synthetic faces."""
-    lines = []
-    if len(rows) > len({entry["set"] for entry in rows}):
-        lines.append("* the highest of its set")
-    if any(_rough(entry) for entry in rows):
-        lines.append("~ fewer than 1,000 impostor pairs: a single false accept exceeds FAR 1e-3")
-    synthetic = list(dict.fromkeys(entry["set"] for entry in rows if entry["synthetic"]))
-    if synthetic:
-        lines.append(f"synthetic faces, no measure of real ones: {', '.join(synthetic)}")
-    return "\n".join(lines)
-
-
 def _make_directories(config: EvalConfig) -> None:
     """Makes the results' directories before the work, so that a bad path costs no time."""
     for path in (config.json, config.csv):
         os.makedirs(os.path.dirname(os.path.abspath(path or ".")), exist_ok=True)
-    for directory in (config.plot, config.pairs_report, config.thresholds):
+    for directory in (config.plot, config.pairs_report, config.thresholds, config.report):
         os.makedirs(directory or ".", exist_ok=True)
 
 
@@ -354,21 +330,22 @@ def write_all_thresholds(directory: str, results: Results, sets: Sequence[Verifi
         print(path)
 
 
-def write_csv(path: str, rows: Sequence[Row]) -> None:
-    """One line per row; each FAR target has its own columns."""
-    flat = []
-    for row in rows:
-        entry = dict(row)
-        low, high = entry.pop("accuracy_flip_interval")
-        entry.update(accuracy_flip_low=low, accuracy_flip_high=high)
-        for name in ("tar_at_far", "tar_std", "achieved_far"):
-            entry.update((f"{name}_{far}", value) for far, value in entry.pop(name).items())
-        flat.append(entry)
-    names = list(dict.fromkeys(name for entry in flat for name in entry))
-    with atomic_write(path, newline="") as stream:
-        writer = csv.DictWriter(stream, names)
-        writer.writeheader()
-        writer.writerows(flat)
+def write_extras(config: EvalConfig, results: Results, sets: Sequence[VerificationSet]) -> Extras:
+    """Prints what --quality and --groups compute, and returns it for the report."""
+    opened, found = {pairs.name: pairs for pairs in sets}, {}
+    own = {name: own_measures(pairs) for name, pairs in opened.items() if config.quality}
+    for prefix, result in results:
+        title = f"{os.path.basename(prefix)}  {result.name}"
+        measures, groups = [], None
+        if config.quality:
+            measures = quality_measures(result, own[result.name])
+            print("\n".join(f"{title}  {line}" for line in quality_lines(measures)))
+        if config.groups:
+            groups = groups_of(config.groups, config.groups_fmr, result, opened[result.name])
+            print("\n".join([f"{title}  groups of {config.groups}", *group_lines(groups)]))
+        of_images = [one for one in measures if one.name != NORM]  # a report always has the norm
+        found[prefix, result.name] = SetExtras(of_images, groups)
+    return found
 
 
 def plot(directory: str, results: Results) -> None:

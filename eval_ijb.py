@@ -1,4 +1,4 @@
-"""IJB-B / IJB-C: a checkpoint, or embeddings that are there already -> 1:1 and 1:N figures.
+"""Evaluates a checkpoint or saved embeddings on IJB-B or IJB-C: 1:1 and 1:N figures.
 
 python eval_ijb.py --ckpt_file output/run/ckpt/InsightFace_iter_90000.ckpt --data_path IJB_release
 """
@@ -7,112 +7,127 @@ import csv
 import dataclasses
 import json
 import os
-from typing import Optional, Tuple
+from typing import Any, Callable, Dict, Iterator, List, Optional, Sequence, Tuple
 
 import cv2
 import numpy as np
 from tqdm import tqdm
 
 from evaluation import ijb, ijb_metadata
+from evaluation.identification import fnir_figures
 from faces.alignment import align
 from runtime.cli import run
+from runtime.files import atomic_write
 from runtime.flags import flag, parse_flags
 from verification import plot_roc
 
 PROTOCOLS = ("1:1", "1:N")
-AT_ONCE = 4096  # rows of an embeddings file
+ROWS = 4096  # of a block of an embeddings file
+
+Lists = Dict[str, Any]  # {protocol: its lists}
+Figures = Dict[str, Dict[str, Any]]  # {protocol: its figures}
+Batch = Tuple[np.ndarray, Optional[np.ndarray]]  # float32 [B, D] of the images, of mirrored ones
 
 
 @dataclasses.dataclass(frozen=True)
 class IjbConfig:
-    config: Optional[str] = flag(None, "YAML file of these flags, under the command line")
+    config: Optional[str] = flag(None, "YAML file of flags; the command line overrides it")
     data_path: str = flag(
         dataclasses.MISSING, "directory with meta/ and loose_crop/, or with IJBB/ and IJBC/"
     )
-    subset: str = flag("IJBC", "which benchmark:", choices=ijb_metadata.SUBSETS)
-    protocols: Tuple[str, ...] = flag(PROTOCOLS, "what is asked:", choices=PROTOCOLS)
+    subset: str = flag("IJBC", "benchmark:", choices=ijb_metadata.SUBSETS)
+    protocols: Tuple[str, ...] = flag(PROTOCOLS, "protocols:", choices=PROTOCOLS)
 
-    ckpt_file: Optional[str] = flag(None, "the checkpoint that embeds the images", "embeddings")
+    ckpt_file: Optional[str] = flag(None, "checkpoint that embeds the images", "embeddings")
     embeddings: Optional[str] = flag(
-        None, ".npy of [N, D] instead of a checkpoint, in the lists' order", "embeddings"
+        None, ".npy file [N, D] in the order of the lists, instead of a checkpoint", "embeddings"
     )
-    mirrored: Optional[str] = flag(None, ".npy of the mirrored images' [N, D]", "embeddings")
+    mirrored: Optional[str] = flag(None, ".npy file [N, D] of the mirrored images", "embeddings")
     save_embeddings: Optional[str] = flag(
-        None, "directory to keep plain.npy and mirrored.npy in", "embeddings"
+        None, "directory for plain.npy and mirrored.npy", "embeddings"
     )
 
-    use_norm: bool = flag(True, "N: an embedding's length counts", "templates")
-    use_detector_score: bool = flag(True, "D: the detector's score counts", "templates")
-    use_flip: bool = flag(True, "F: the mirror image is added", "templates")
-    all_modes: bool = flag(False, "all eight of N, D and F, in one pass", "templates")
+    use_norm: bool = flag(True, "N: weight images by the norm of their embedding", "templates")
+    use_detector_score: bool = flag(True, "D: weight images by the detector's score", "templates")
+    use_flip: bool = flag(True, "F: add the embedding of the mirrored image", "templates")
+    all_modes: bool = flag(False, "all eight combinations of N, D and F, in one pass", "templates")
 
-    device: str = flag("cpu", "where the net runs, as eval_ckpt_file.py", "running")
-    batch_size: int = flag(64, "images a run of the graph", "running", low=1)
+    device: str = flag("cpu", "device of the network, as in eval_ckpt_file.py", "running")
+    batch_size: int = flag(64, "images per run of the graph", "running", low=1)
     workers: int = flag(4, "threads that read and align images", "running", low=1)
 
-    json: Optional[str] = flag(None, "file for the figures as JSON", "results")
-    csv: Optional[str] = flag(None, "file for the figures as CSV, a line a figure", "results")
-    plot: Optional[str] = flag(None, "image file for the ROC of 1:1", "results")
+    json: Optional[str] = flag(None, "output file of the figures, JSON", "results")
+    csv: Optional[str] = flag(
+        None, "output file of the figures, CSV with a line per figure", "results"
+    )
+    plot: Optional[str] = flag(None, "output image of the 1:1 ROC curves", "results")
 
-    def __post_init__(self):
+    def __post_init__(self) -> None:
         if bool(self.ckpt_file) == bool(self.embeddings):
             raise ValueError("pass either --ckpt_file CHECKPOINT or --embeddings FILE.npy.")
         if self.embeddings and self.needs_mirror and not self.mirrored:
             raise ValueError(
-                "--use_flip needs --mirrored FILE.npy beside --embeddings; without one, pass "
-                "--use_flip false."
+                "--use_flip needs --mirrored FILE.npy together with --embeddings; without it, "
+                "pass --use_flip false."
             )
 
     @property
-    def modes(self):
+    def modes(self) -> Tuple[ijb.Mode, ...]:
+        """The modes of the templates to evaluate."""
         if self.all_modes:
             return ijb.ALL_MODES
         return (ijb.Mode(self.use_norm, self.use_detector_score, self.use_flip),)
 
     @property
-    def needs_mirror(self):
+    def needs_mirror(self) -> bool:
+        """Whether a mode uses the mirrored images."""
         return any(mode.flip for mode in self.modes)
 
 
-def main(argv=None):
+def main(argv: Optional[Sequence[str]] = None) -> None:
     config = parse_flags(IjbConfig, argv, description=__doc__.splitlines()[0])
     embedder = open_checkpoint(config) if config.ckpt_file else None
     images = ijb_metadata.read_images(config.data_path, config.subset)
-    questions = read_questions(config, images)
+    lists = read_lists(config, images)
     for path in (config.json, config.csv, config.plot):
         os.makedirs(os.path.dirname(os.path.abspath(path or ".")), exist_ok=True)
     batches = from_checkpoint(config, images, embedder) if embedder else from_files(config, images)
     templates = sum_templates(config, images, batches)
-    results = {mode: judge(templates.unit(mode), questions) for mode in config.modes}
+    results = {mode: evaluate(templates.unit(mode), lists) for mode in config.modes}
     print(table(config.subset, results))
-    write_files(config, results, templates, questions)
+    write_files(config, results, templates, lists)
 
 
-def read_questions(config, images):
-    """{protocol: its lists}, read before the net runs."""
-    readers = {"1:1": ijb_metadata.read_pair_list, "1:N": ijb_metadata.read_galleries}
+def read_lists(config: IjbConfig, images: ijb_metadata.Images) -> Lists:
+    """{protocol: its lists}, read before the network runs."""
+    readers: Dict[str, Callable[..., Any]] = {
+        "1:1": ijb_metadata.read_pair_list,
+        "1:N": ijb_metadata.read_galleries,
+    }
     return {
         protocol: readers[protocol](config.data_path, config.subset, images)
         for protocol in config.protocols
     }
 
 
-def judge(templates_MD, questions):
-    """{protocol: its figures} of one mode's templates."""
+def evaluate(templates_MD: np.ndarray, lists: Lists) -> Figures:
+    """{protocol: its figures} of the templates of one mode."""
     figures = {}
-    if "1:1" in questions:
-        first_P, second_P, issame_P = questions["1:1"]
+    if "1:1" in lists:
+        first_P, second_P, issame_P = lists["1:1"]
         scores_P = ijb.pair_scores(templates_MD, first_P, second_P)
         figures["1:1"] = ijb.verification_figures(scores_P, issame_P)
-    if "1:N" in questions:
-        first, second, probes = questions["1:N"]
+    if "1:N" in lists:
+        first, second, probes = lists["1:N"]
         figures["1:N"] = ijb.identification_figures(templates_MD, (first, second), probes)
+        figures["1:N"].update(fnir_figures(figures["1:N"]))
     return figures
 
 
-def sum_templates(config, images, batches):
-    """Every image's embeddings, (plain, mirrored) batches in the lists' order, into the sums of
-    its template."""
+def sum_templates(
+    config: IjbConfig, images: ijb_metadata.Images, batches: Iterator[Batch]
+) -> ijb.Templates:
+    """(plain, mirrored) batches in the order of the lists -> the templates of all modes."""
     templates = ijb.Templates(
         images.template_N,
         images.weight_N,
@@ -127,46 +142,52 @@ def sum_templates(config, images, batches):
     return templates
 
 
-def from_files(config, images):
-    """(plain, mirrored) of --embeddings and --mirrored, a few thousand rows at a time."""
-    paths = [config.embeddings] + ([config.mirrored] if config.needs_mirror else [])
+def from_files(config: IjbConfig, images: ijb_metadata.Images) -> Iterator[Batch]:
+    """(plain, mirrored) of --embeddings and --mirrored, in blocks of ROWS rows."""
+    paths = [str(config.embeddings)] + ([str(config.mirrored)] if config.needs_mirror else [])
     arrays = [_open_rows(path, len(images.names)) for path in paths]
     if len({array.shape[1] for array in arrays}) > 1:
-        raise ValueError(f"{config.mirrored} has rows of another length than {config.embeddings}.")
-    for start in range(0, len(images.names), AT_ONCE):
-        parts = [np.array(array[start : start + AT_ONCE], np.float32) for array in arrays]
-        yield (parts + [None])[:2]
+        raise ValueError(
+            f"{config.mirrored} and {config.embeddings} have different embedding dimensions; pass "
+            "files of one model."
+        )
+    for start in range(0, len(images.names), ROWS):
+        parts = [np.array(array[start : start + ROWS], np.float32) for array in arrays]
+        yield parts[0], parts[1] if len(parts) > 1 else None
 
 
 def _open_rows(path, count):
     try:
         array = np.load(path, mmap_mode="r", allow_pickle=False)
     except ValueError:
-        raise ValueError(f"{path} is not an .npy file of plain numbers.") from None
+        raise ValueError(f"{path} is not an .npy file of numbers.") from None
     if array.ndim != 2 or len(array) != count:
         raise ValueError(
-            f"{path} has shape {list(array.shape)}, but the lists name {count} images; pass one "
-            "row an image, in the lists' order."
+            f"{path} has shape {list(array.shape)}, but the lists have {count} images; pass one "
+            "row per image, in the order of the lists."
         )
     return array
 
 
-def open_checkpoint(config):
-    """The Embedder of --ckpt_file; a checkpoint or device that is not there ends here."""
-    # TensorFlow is not needed for --embeddings
+def open_checkpoint(config: IjbConfig) -> Any:
+    """The embedder of --ckpt_file; checks that the checkpoint and the device exist."""
+    assert config.ckpt_file is not None
+    # Imported here: --embeddings needs no TensorFlow.
     from inference.backends.checkpoint import CheckpointEmbedder
 
     return CheckpointEmbedder(config.ckpt_file, config.device, config.batch_size)
 
 
-def from_checkpoint(config, images, embedder):
-    """(plain, mirrored) of the net, a batch at a time; images are prefetched and aligned."""
+def from_checkpoint(
+    config: IjbConfig, images: ijb_metadata.Images, embedder: Any
+) -> Iterator[Batch]:
+    """(plain, mirrored) batches of the network; images are prefetched and aligned."""
     from inference.batches import pad_batch, prefetch
 
     directory = ijb_metadata.image_directory(config.data_path, config.subset)
     check_files(directory, images.names)
     with embedder:
-        keep = _keeper(config, len(images.names), embedder.spec.embedding_size)
+        save = _saver(config, len(images.names), embedder.spec.embedding_size)
 
         def load(start):
             return load_batch(directory, images, start, config.batch_size, embedder.image_size)
@@ -175,24 +196,30 @@ def from_checkpoint(config, images, embedder):
         for start, batch in zip(starts, prefetch(load, starts, config.workers)):
             both = embedder.embed_batch(pad_batch(batch, config.batch_size))
             plain_BD, mirrored_BD = (part[: len(batch)] for part in both)
-            keep(start, plain_BD, mirrored_BD)
+            save(start, plain_BD, mirrored_BD)
             yield plain_BD, mirrored_BD
 
 
-def check_files(directory, names):
-    """Every image of the lists must be there before the net runs over the first."""
+def check_files(directory: str, names: List[str]) -> None:
+    """Requires every image of the lists, before the network runs."""
     if not os.path.isdir(directory):
-        raise ValueError(f"{directory} is not there; it holds the images that the lists name.")
-    there = set(os.listdir(directory))
-    missing = [name for name in names if name not in there]
+        raise ValueError(f"{directory} does not exist; it must hold the images of the lists.")
+    existing = set(os.listdir(directory))
+    missing = [name for name in names if name not in existing]
     if missing:
         raise ValueError(
-            f"{os.path.join(directory, missing[0])} is not there ({len(missing)} of {len(names)} "
+            f"{os.path.join(directory, missing[0])} does not exist ({len(missing)} of {len(names)} "
             "images of the lists are missing); unpack the release again."
         )
 
 
-def load_batch(directory, images, start, batch_size, image_size):
+def load_batch(
+    directory: str,
+    images: ijb_metadata.Images,
+    start: int,
+    batch_size: int,
+    image_size: Tuple[int, int],
+) -> np.ndarray:
     """uint8 RGB [<= B, H, W, 3] of aligned faces."""
     batch = []
     for name, points in zip(
@@ -208,8 +235,8 @@ def load_batch(directory, images, start, batch_size, image_size):
     return np.stack(batch)
 
 
-def _keeper(config, count, width):
-    """A function that stores a batch's embeddings, if --save_embeddings asks for it."""
+def _saver(config: IjbConfig, count: int, width: int) -> Callable[..., None]:
+    """A function that writes the embeddings of a batch to --save_embeddings, if that is set."""
     if not config.save_embeddings:
         return lambda start, plain_BD, mirrored_BD: None
     os.makedirs(config.save_embeddings, exist_ok=True)
@@ -220,17 +247,20 @@ def _keeper(config, count, width):
         for name in ("plain", "mirrored")
     ]
 
-    def keep(start, *parts):
+    def save(start: int, *parts: np.ndarray) -> None:
         for stored, part_BD in zip(files, parts):
             stored[start : start + len(part_BD)] = part_BD
 
-    return keep
+    return save
 
 
-def table(subset, results):
-    """What a person reads: a line a mode for each protocol."""
+def table(subset: str, results: Dict[ijb.Mode, Figures]) -> str:
+    """The printed table: a line per mode for each protocol."""
     parts = []
-    for protocol, title in (("1:1", "TAR at FAR"), ("1:N", "of probes identified")):
+    for protocol, title in (
+        ("1:1", "TAR at FAR, percent"),
+        ("1:N", "percent of probes identified"),
+    ):
         rows = {
             ijb.mode_name(mode): flat(figures[protocol])
             for mode, figures in results.items()
@@ -253,32 +283,36 @@ def _cell(name, value):
 
 SHORT = {"tar_at_far": "{:g}", "ranks": "rank-{:g}", "tpir_at_fpir": "FPIR {:g}"}
 SHORT["open_set_tpir_at_fpir"] = "open set FPIR {:g}"
+SHORT["fnir_at_fpir"] = "FNIR at FPIR {:g}"
+SHORT["open_set_fnir_at_fpir"] = "open set FNIR at FPIR {:g}"
 
 
-def flat(figures):
-    """Nested figures -> {short name: number}; thresholds are for the JSON only."""
-    line = {}
+def flat(figures: Dict[str, Any]) -> Dict[str, Any]:
+    """Nested figures -> {short name: number}; the thresholds are written to the JSON only."""
+    line: Dict[str, Any] = {}
     for name, value in figures.items():
         if name in SHORT:
             line.update({SHORT[name].format(key): one for key, one in value.items()})
-        elif name != "thresholds":
+        elif name not in ("thresholds", "fnir_interval"):
             line[name] = value
     return line
 
 
-def write_files(config, results, templates, questions):
-    """What --json, --csv and --plot ask for."""
+def write_files(
+    config: IjbConfig, results: Dict[ijb.Mode, Figures], templates: ijb.Templates, lists: Lists
+) -> None:
+    """Writes --json, --csv and --plot."""
     if config.json:
         named = {ijb.mode_name(mode): figures for mode, figures in results.items()}
-        with open(config.json, "w", encoding="utf-8") as stream:
+        with atomic_write(config.json) as stream:
             json.dump({"subset": config.subset, "modes": named}, stream, indent=2)
     if config.csv:
-        with open(config.csv, "w", encoding="utf-8", newline="") as stream:
-            writer = csv.writer(stream)
+        with atomic_write(config.csv) as stream:
+            writer = csv.writer(stream, lineterminator="\n")
             writer.writerow(["subset", "mode", "protocol", "figure", "value"])
             writer.writerows(_csv_rows(config.subset, results))
-    if config.plot and "1:1" in questions:
-        first_P, second_P, issame_P = questions["1:1"]
+    if config.plot and "1:1" in lists:
+        first_P, second_P, issame_P = lists["1:1"]
         curves = {}
         for mode in config.modes:
             scores_P = ijb.pair_scores(templates.unit(mode), first_P, second_P)

@@ -9,14 +9,16 @@ import sys
 from typing import List, Optional
 
 from export.config import ExportConfig, with_positional
-from export.pipeline import export
 from runtime.cli import run
 from runtime.flags import parse_flags
 
 
 def main(argv: Optional[List[str]] = None) -> int:
     words = with_positional(sys.argv[1:] if argv is None else list(argv))
-    return export(parse_flags(ExportConfig, words, __doc__.splitlines()[0]))
+    config = parse_flags(ExportConfig, words, __doc__.splitlines()[0])
+    from export.pipeline import export  # after the flags, whose mistakes need no TensorFlow
+
+    return export(config)
 
 
 if __name__ == "__main__":

@@ -1,4 +1,4 @@
-"""Enrol people from photos and identify them, verb by verb.
+"""Enrols people from photos and identifies them.
 
 python facebank.py enrol --bank office.db --model model.onnx --images people/
 python facebank.py calibrate --bank office.db --model model.onnx --pairs lfw.bin
@@ -10,8 +10,7 @@ import dataclasses
 import json
 import logging
 import os
-import sys
-from typing import Any, Dict, List, Optional, Sequence, Tuple
+from typing import Any, Callable, Dict, List, Optional, Sequence
 
 import numpy as np
 from tqdm import tqdm
@@ -20,12 +19,12 @@ from data.eval_data_reader import decode_images, read_pairs
 from faces.cropping import SMALLEST_FACE
 from faces.photo import PhotoError
 from runtime.cli import run
-from runtime.flags import flag, parse_flags
+from runtime.flags import flag, parse_command
 from serving import import_export
 from serving.enrolment import BATCH, ENDINGS, enrol_directory
 from serving.face_bank import FaceBank
 from serving.identification import identify
-from serving.index import TEMPLATES, Index
+from serving.index import EXACT, SEARCHES, TEMPLATES, Index
 from serving.recognizer import Recognizer, read_file
 from serving.thresholds import Calibration, Threshold, calibrate, resolve
 
@@ -41,6 +40,32 @@ class BankConfig:
 
 
 @dataclasses.dataclass(frozen=True)
+class ListConfig(BankConfig):
+    """Everyone in the bank."""
+
+
+@dataclasses.dataclass(frozen=True)
+class CheckConfig(BankConfig):
+    """Reads the whole bank and prints what is wrong with it; exit code 1 if anything is."""
+
+
+@dataclasses.dataclass(frozen=True)
+class RemoveConfig(BankConfig):
+    """Removes a person; copies may stay in unused parts of the file, see erase.
+
+    python facebank.py remove "Jane Doe" --bank office.db"""
+
+    name: str = flag(REQUIRED, "the person's name", positional=True)
+
+
+@dataclasses.dataclass(frozen=True)
+class EraseConfig(RemoveConfig):
+    """Removes a person without leaving a byte of name or embeddings in the bank's files.
+
+    python facebank.py erase "Jane Doe" --bank office.db"""
+
+
+@dataclasses.dataclass(frozen=True)
 class ModelConfig(BankConfig):
     """A bank and the model that it belongs to."""
 
@@ -53,11 +78,17 @@ class ModelConfig(BankConfig):
 
 @dataclasses.dataclass(frozen=True)
 class EnrolConfig(ModelConfig):
+    """Photos in <name>/<image> -> samples of the bank, which is created where it is not there.
+
+    python facebank.py enrol --bank office.db --model model.onnx --images people/"""
+
     images: str = flag(REQUIRED, "directory of <name>/<image>")
 
 
 @dataclasses.dataclass(frozen=True)
 class ThresholdConfig(ModelConfig):
+    """From where on two faces count as one person."""
+
     threshold: Optional[str] = flag(
         None, "squared L2 (1.54) or cosine (cosine:0.23) of one person", "threshold"
     )
@@ -68,70 +99,58 @@ class ThresholdConfig(ModelConfig):
 
 @dataclasses.dataclass(frozen=True)
 class IdentifyConfig(ThresholdConfig):
+    """Photos -> the name of the person on each, or "unknown".
+
+    python facebank.py identify --bank office.db --model model.onnx --images photo.jpg --far 1e-3"""
+
     images: str = flag(REQUIRED, "a photo, or a directory of photos")
     template: str = flag("best", "a person's score: best sample or mean", choices=TEMPLATES)
+    search: str = flag(EXACT, "exact, or approximate for millions of samples", choices=SEARCHES)
     top: int = flag(5, "candidates in the JSON", low=1, high=100)
 
 
 @dataclasses.dataclass(frozen=True)
 class VerifyConfig(ThresholdConfig):
+    """Two photos -> whether they show one person.
+
+    python facebank.py verify a.jpg b.jpg --model model.onnx --threshold 1.54"""
+
+    first: str = flag(REQUIRED, "one photo", positional=True)
+    second: str = flag(REQUIRED, "the other photo", positional=True)
     bank: str = flag("", "the bank that has the calibration for --far")
 
 
 @dataclasses.dataclass(frozen=True)
 class CalibrateConfig(ModelConfig):
+    """Embeds a verification set's pairs and keeps their cosines in the bank for --far.
+
+    python facebank.py calibrate --bank office.db --model model.onnx --pairs lfw.bin"""
+
     pairs: str = flag(REQUIRED, "a verification set, such as lfw.bin")
 
 
 @dataclasses.dataclass(frozen=True)
 class ImportConfig(ModelConfig):
+    """Adds the embeddings of another program's bank; they must be of this --model.
+
+    python facebank.py import --bank office.db --model model.onnx --source data/facebank"""
+
     source: str = flag(REQUIRED, "directory of facebank.pth and names.npy, or an .npz")
 
 
 @dataclasses.dataclass(frozen=True)
 class ExportConfig(BankConfig):
+    """Writes the bank's embeddings for Keras_insightface (.npz) or the PyTorch port (directory).
+
+    python facebank.py export --bank office.db --output facebank.npz"""
+
     output: str = flag(REQUIRED, "an .npz, or a directory for facebank.pth and names.npy")
 
 
 def main(argv: Optional[Sequence[str]] = None) -> int:
-    argv = sys.argv[1:] if argv is None else list(argv)
-    if argv and argv[0] in ("-h", "--help"):
-        print(f"{__doc__}\nVerbs: {', '.join(VERBS)}. Each has its own --help.")
-        return 0
-    if not argv or argv[0] not in VERBS:
-        what = f"{argv[0]} is not a verb of facebank.py" if argv else "facebank.py needs a verb"
-        raise ValueError(f"{what}; choose one of {', '.join(VERBS)}.")
-    config_class, names, verb = VERBS[argv[0]]
-    values, flags = positional(argv[1:], names, config_class)
-    config: Any = parse_flags(config_class, flags, verb.__doc__.splitlines()[0])
-    return verb(config, *values)
-
-
-def positional(
-    argv: List[str], names: Tuple[str, ...], config_class: Any
-) -> Tuple[List[str], List[str]]:
-    """(the values in front of or behind the flags, the rest)."""
-    if "--help" in argv or "-h" in argv:
-        return [""] * len(names), argv
-    leading = 0
-    while leading < min(len(names), len(argv)) and not argv[leading].startswith("--"):
-        leading += 1
-    values, rest = argv[:leading], argv[leading:]
-    trailing: List[str] = []
-    while len(values) + len(trailing) < len(names) and rest and not rest[-1].startswith("--"):
-        before = rest[-2] if len(rest) > 1 else ""
-        if before.startswith("--") and "=" not in before and not _is_switch(before, config_class):
-            break
-        trailing.insert(0, rest[-1])
-        rest = rest[:-1]
-    values += trailing
-    if len(values) < len(names):
-        raise ValueError(f"{names[len(values)]} is missing; --help shows the order.")
-    return values, rest
-
-
-def _is_switch(name, config_class):
-    return any(f"--{f.name}" == name and f.type is bool for f in dataclasses.fields(config_class))
+    """Runs the verb that argv starts with; the exit code."""
+    verb, config = parse_command(COMMANDS, argv, __doc__ or "")
+    return VERBS[verb](config)
 
 
 def enrol(config: EnrolConfig) -> int:
@@ -166,7 +185,7 @@ def identify_photos(config: IdentifyConfig) -> int:
     recognizer = _recognizer(config)
     bank = FaceBank(config.bank, recognizer.contract)
     threshold = resolve(config.threshold, config.far, _calibration(bank))
-    index = Index(bank, config.template)
+    index = Index(bank, config.template, config.search)
     answers = []
     for path in _photos(config.images):
         try:
@@ -184,7 +203,7 @@ def identify_photos(config: IdentifyConfig) -> int:
     return 0
 
 
-def verify(config: VerifyConfig, first: str, second: str) -> int:
+def verify(config: VerifyConfig) -> int:
     """Two photos -> whether they show one person."""
     recognizer = _recognizer(config)
     calibration = None
@@ -192,7 +211,7 @@ def verify(config: VerifyConfig, first: str, second: str) -> int:
         calibration = _calibration(FaceBank(config.bank, recognizer.contract))
     threshold = resolve(config.threshold, config.far, calibration)
     units = []
-    for path in (first, second):
+    for path in (config.first, config.second):
         try:
             units.append(recognizer.embed_photo(read_file(path)).unit_D)
         except PhotoError as error:
@@ -208,7 +227,7 @@ def verify(config: VerifyConfig, first: str, second: str) -> int:
     return 0
 
 
-def list_people(config: BankConfig) -> int:
+def list_people(config: ListConfig) -> int:
     """Everyone in the bank."""
     persons = FaceBank(config.bank).persons()
     lines = [f"{person.name}  {person.samples} samples  {person.created}" for person in persons]
@@ -217,23 +236,23 @@ def list_people(config: BankConfig) -> int:
     return 0
 
 
-def remove(config: BankConfig, name: str) -> int:
-    """Takes a person out of the bank; copies may stay in unused parts of the file, see erase."""
-    person = FaceBank(config.bank).remove(name)
+def remove(config: RemoveConfig) -> int:
+    """Removes a person."""
+    person = FaceBank(config.bank).remove(config.name)
     _print(
         config, {"removed": person._asdict()}, f"{person.name}: {person.samples} samples removed."
     )
     return 0
 
 
-def erase(config: BankConfig, name: str) -> int:
-    """Removes a person without leaving a byte of name or embeddings in the bank's files."""
-    person = FaceBank(config.bank).erase(name)
+def erase(config: EraseConfig) -> int:
+    """Removes a person from every file of the bank."""
+    person = FaceBank(config.bank).erase(config.name)
     _print(config, {"erased": person._asdict()}, f"{person.name}: {person.samples} samples erased.")
     return 0
 
 
-def check(config: BankConfig) -> int:
+def check(config: CheckConfig) -> int:
     """Reads the whole bank and prints what is wrong with it."""
     bank = FaceBank(config.bank)
     faults = bank.check()
@@ -338,17 +357,29 @@ def _print(config, answer: Dict[str, Any], text: str = "") -> None:
         print(text)
 
 
-VERBS: Dict[str, Tuple[Any, Tuple[str, ...], Any]] = {
-    "enrol": (EnrolConfig, (), enrol),
-    "identify": (IdentifyConfig, (), identify_photos),
-    "verify": (VerifyConfig, ("the first photo", "the second photo"), verify),
-    "list": (BankConfig, (), list_people),
-    "remove": (BankConfig, ("the person's name",), remove),
-    "erase": (BankConfig, ("the person's name",), erase),
-    "check": (BankConfig, (), check),
-    "import": (ImportConfig, (), import_bank),
-    "export": (ExportConfig, (), export_bank),
-    "calibrate": (CalibrateConfig, (), calibrate_bank),
+COMMANDS = {
+    "enrol": EnrolConfig,
+    "identify": IdentifyConfig,
+    "verify": VerifyConfig,
+    "list": ListConfig,
+    "remove": RemoveConfig,
+    "erase": EraseConfig,
+    "check": CheckConfig,
+    "import": ImportConfig,
+    "export": ExportConfig,
+    "calibrate": CalibrateConfig,
+}
+VERBS: Dict[str, Callable[[Any], int]] = {
+    "enrol": enrol,
+    "identify": identify_photos,
+    "verify": verify,
+    "list": list_people,
+    "remove": remove,
+    "erase": erase,
+    "check": check,
+    "import": import_bank,
+    "export": export_bank,
+    "calibrate": calibrate_bank,
 }
 
 if __name__ == "__main__":

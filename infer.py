@@ -1,16 +1,17 @@
 """Runs exported models and checkpoints: embeddings, accuracy, speed, the Ascend guide's files.
 
-    python infer.py embed --model model.onnx --images aligned/ --output embeddings.npy
+python infer.py embed --model model.onnx --images aligned/ --output embeddings.npy
+python infer.py evaluate --model model.onnx --eval_db_path datasets/
+python infer.py benchmark --model model.onnx --backend openvino --precision fp32 bf16
 
-MODEL is an .onnx, an OpenVINO .xml, a .tflite, a SavedModel's directory, a frozen .pb, an .om, or a
-checkpoint, up to .ckpt.
+--model is an .onnx, an OpenVINO .xml, a .tflite, a SavedModel's directory, a frozen .pb, an .om, or
+a checkpoint, up to .ckpt.
 """
 
 import dataclasses
 import json
 import logging
 import os
-import sys
 import time
 from typing import Any, Callable, Dict, List, Optional, Tuple
 
@@ -19,10 +20,11 @@ from tqdm import tqdm
 
 from inference.backends.base import ModelOptions
 from inference.embedder import Embedder
+from inference.fastest_backend import fastest_backend
 from inference.model_files import BACKENDS, PRECISIONS
 from inference.preprocessing import CHANNEL_ORDERS, from_flags
 from runtime.cli import run
-from runtime.flags import DEVICES, flag, parse_flags
+from runtime.flags import DEVICES, flag, parse_command
 
 STARS = "*" * 50
 DATED = "%Y_%m_%d-%H_%M_%S"  # how ais_bench names the directory of a run
@@ -39,7 +41,7 @@ class ModelConfig:
         alias=("ckpt_file",),
     )
     backend: Optional[str] = flag(
-        None, "runtime (default: the first installed):", "model", choices=tuple(BACKENDS)
+        None, "runtime (default: the fastest installed):", "model", choices=tuple(BACKENDS)
     )
     threads: Optional[int] = flag(None, "CPU threads (default: all cores)", "model", low=1)
     device: str = flag("cpu", "where to run:", "model", choices=DEVICES)
@@ -51,8 +53,21 @@ class ModelConfig:
 
 
 @dataclasses.dataclass(frozen=True)
-class EmbedConfig(ModelConfig):
+class PrecisionConfig(ModelConfig):
+    """What every verb that runs a model in one precision takes."""
+
     precision: str = flag("fp32", "arithmetic:", "model", choices=PRECISIONS)
+
+
+@dataclasses.dataclass(frozen=True)
+class EmbedConfig(PrecisionConfig):
+    """Images -> one embedding each, in the order of their names (or of the file's rows).
+
+    python infer.py embed --model model.onnx --images aligned/ --output embeddings.npy
+
+    Channel order and scale are the model's own; the embeddings are not normalised unless the model
+    does so. A run that was killed is resumed by the same command."""
+
     images: str = flag(
         dataclasses.MISSING,
         "directory of aligned images, .npy of uint8 RGB [N, H, W, 3], .bin set, TFRecord shards, "
@@ -71,7 +86,12 @@ class EmbedConfig(ModelConfig):
 
 @dataclasses.dataclass(frozen=True)
 class PreprocessConfig:
-    """The guide's own flags; the last ones are for other models than the guide's."""
+    """A .bin set -> {i}.bin, {i}_flip.bin and <info_path>_list.npy, as the Ascend guide has them.
+
+    python infer.py preprocess --data_path data/lfw.bin --info_path data/lfw
+
+    Each tensor is float32 [3, H, W]. --pixels, --mean and --scale, or --model, are for other models
+    than the guide's."""
 
     file_type: str = flag("jpg", "what the set holds:", choices=("jpg",))
     data_path: str = flag("./data/lfw.bin", "the .bin set")
@@ -88,10 +108,11 @@ class PreprocessConfig:
 
 
 @dataclasses.dataclass(frozen=True)
-class RunConfig(ModelConfig):
-    """ais_bench's own flags."""
+class RunConfig(PrecisionConfig):
+    """Tensors -> result files as ais_bench writes them, with its flags; needs no card.
 
-    precision: str = flag("fp32", "arithmetic:", "model", choices=PRECISIONS)
+    python infer.py run --model model.onnx --input data/lfw --output result"""
+
     input: str = flag(dataclasses.MISSING, "directory of .bin or .npy tensors")
     output: str = flag(dataclasses.MISSING, "directory for a directory of this run's results")
     output_dirname: Optional[str] = flag(None, "its name (default: date and time)")
@@ -101,6 +122,12 @@ class RunConfig(ModelConfig):
 
 @dataclasses.dataclass(frozen=True)
 class PostprocessConfig:
+    """Result files and a list of pairs -> accuracy and threshold, as the Ascend guide prints them.
+
+    python infer.py postprocess --result result --data_path data/lfw_list.npy
+
+    The digits are those of eval_ckpt_file.py's Accuracy-Flip."""
+
     result: str = flag(
         "./result/dumpOutput_device0", "directory of {i}_0.txt, .bin or .npy, or the one above it"
     )
@@ -109,8 +136,11 @@ class PostprocessConfig:
 
 
 @dataclasses.dataclass(frozen=True)
-class EvaluateConfig(ModelConfig):
-    precision: str = flag("fp32", "arithmetic:", "model", choices=PRECISIONS)
+class EvaluateConfig(PrecisionConfig):
+    """A model and .bin sets -> the table of eval_ckpt_file.py.
+
+    python infer.py evaluate --model model.onnx --eval_db_path datasets/"""
+
     eval_db_path: str = flag(dataclasses.MISSING, "directory of the .bin sets")
     eval_datasets: Tuple[str, ...] = flag((), "sets by name (default: every .bin there)")
     folds: int = flag(10, "contiguous folds; the threshold comes from the others", low=1)
@@ -120,6 +150,10 @@ class EvaluateConfig(ModelConfig):
 
 @dataclasses.dataclass(frozen=True)
 class BenchmarkConfig(ModelConfig):
+    """Images/s, latency and memory by batch size, and the accuracy of each precision.
+
+    python infer.py benchmark --model model.onnx --precision fp32 bf16 --eval_db_path datasets/"""
+
     precision: Tuple[str, ...] = flag(
         ("fp32",), "arithmetic, one or more:", "model", choices=PRECISIONS
     )
@@ -133,36 +167,22 @@ class BenchmarkConfig(ModelConfig):
     markdown: Optional[str] = flag(None, "file for the table as Markdown")
 
 
-def main(argv: Optional[List[str]] = None) -> Optional[int]:
+def main(argv: Optional[List[str]] = None) -> None:
     """Runs the verb that argv starts with."""
-    argv = sys.argv[1:] if argv is None else list(argv)
-    if argv and argv[0] in ("-h", "--help"):
-        lines = [f"  {name:12} {_summary(verb)}" for name, (_, verb) in VERBS.items()]
-        print("\n".join([__doc__ or ""] + lines + ["", "Each verb has its own --help."]))
-        return 0
-    if not argv or argv[0] not in VERBS:
-        found = f"{argv[0]} is not a verb of infer.py" if argv else "infer.py needs a verb"
-        raise ValueError(f"{found}; choose one of {', '.join(VERBS)}.")
-    config_class, verb = VERBS[argv[0]]
-    return verb(parse_flags(config_class, argv[1:], _summary(verb)))
-
-
-def _summary(verb: Callable[..., Any]) -> str:
-    return (verb.__doc__ or "").splitlines()[0]
+    verb, config = parse_command(COMMANDS, argv, __doc__ or "")
+    VERBS[verb](config)
 
 
 def open_model(config: Any, precision: str, batch_size: Optional[int] = None) -> Embedder:
     """The Embedder of the model's flags."""
     options = ModelOptions(config.threads, precision, config.device, batch_size)
     given = from_flags(config.pixels, config.mean, config.scale)
-    return Embedder(config.model, config.backend, options, given)
+    backend = config.backend or fastest_backend(config.model, options)
+    return Embedder(config.model, backend, options, given)
 
 
 def embed(config: EmbedConfig) -> None:
-    """Images -> one embedding each, in the order of their names (or of the file's rows).
-
-    Channel order and scale are the model's own; the embeddings are not normalised unless the model
-    does so. A run that was killed is resumed by the same command."""
+    """Embeds a source of images into an .npy."""
     from inference.embedding_file import check_output
     from inference.embedding_run import BATCH, EmbedPlan, embed_source
     from inference.sources import open_source
@@ -190,9 +210,7 @@ def embed(config: EmbedConfig) -> None:
 
 
 def preprocess(config: PreprocessConfig) -> None:
-    """A .bin set -> {i}.bin, {i}_flip.bin and <info_path>_list.npy, as the Ascend guide has them.
-
-    Each tensor is float32 [3, H, W]."""
+    """Writes a .bin set as tensors and the list of its pairs."""
     from data.eval_data_reader import read_pairs
     from inference.tensor_files import GUIDE, TensorForm, tables_of, write_pair_list, write_tensors
 
@@ -231,7 +249,7 @@ def _scaled_preprocessing(config: PreprocessConfig) -> Any:
 
 
 def run_tensors(config: RunConfig) -> None:
-    """Tensors -> result files as ais_bench writes them; --backend onnxruntime needs no card."""
+    """Runs a model on files of tensors."""
     from inference import tensor_files
 
     tensors = tensor_files.open_tensors(config.input)
@@ -252,9 +270,7 @@ def run_tensors(config: RunConfig) -> None:
 
 
 def postprocess(config: PostprocessConfig) -> None:
-    """Result files and a list of pairs -> accuracy and threshold, as the Ascend guide prints them.
-
-    The digits are those of eval_ckpt_file.py's Accuracy-Flip."""
+    """Prints the accuracy of a directory of results."""
     import verification
     from inference.tensor_files import read_pair_list, read_results, results_directory
 
@@ -269,16 +285,17 @@ def postprocess(config: PostprocessConfig) -> None:
 
 
 def evaluate(config: EvaluateConfig) -> None:
-    """A model and .bin sets -> the table of eval_ckpt_file.py."""
+    """Prints the table of eval_ckpt_file.py."""
     import eval_ckpt_file
 
+    options = ModelOptions(config.threads, config.precision, config.device)
     eval_ckpt_file.evaluate(
         eval_ckpt_file.EvalConfig(
             ckpt_file=config.model,
             eval_db_path=config.eval_db_path,
             eval_datasets=config.eval_datasets,
             folds=config.folds,
-            backend=config.backend,
+            backend=config.backend or fastest_backend(config.model, options),
             threads=config.threads,
             precision=config.precision,
             device=config.device,
@@ -292,7 +309,7 @@ def evaluate(config: EvaluateConfig) -> None:
 
 
 def benchmark(config: BenchmarkConfig) -> None:
-    """Images/s, latency and memory by batch size, and the accuracy of each precision."""
+    """Times batches of each precision and prints the table."""
     from inference.benchmark import markdown_table, time_batches
 
     timings, accuracies = [], {}
@@ -351,13 +368,21 @@ def _first(names: Any) -> str:
     return ", ".join(names[:3]) + (", ..." if len(names) > 3 else "")
 
 
-VERBS: Dict[str, Tuple[Any, Callable[..., Any]]] = {
-    "preprocess": (PreprocessConfig, preprocess),
-    "embed": (EmbedConfig, embed),
-    "run": (RunConfig, run_tensors),
-    "postprocess": (PostprocessConfig, postprocess),
-    "evaluate": (EvaluateConfig, evaluate),
-    "benchmark": (BenchmarkConfig, benchmark),
+COMMANDS = {
+    "preprocess": PreprocessConfig,
+    "embed": EmbedConfig,
+    "run": RunConfig,
+    "postprocess": PostprocessConfig,
+    "evaluate": EvaluateConfig,
+    "benchmark": BenchmarkConfig,
+}
+VERBS: Dict[str, Callable[[Any], None]] = {
+    "preprocess": preprocess,
+    "embed": embed,
+    "run": run_tensors,
+    "postprocess": postprocess,
+    "evaluate": evaluate,
+    "benchmark": benchmark,
 }
 
 

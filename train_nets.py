@@ -1,5 +1,11 @@
-"""Trains a face recognition network on one device:
-python3 train_nets.py --config configs/demo.yaml."""
+"""Trains a face recognition network on one device.
+
+    python3 train_nets.py --config configs/demo.yaml
+    python3 train_nets.py --config configs/own.yaml --tfrecords_file_path data/mine --device gpu
+    python3 train_nets.py --config configs/demo.yaml --resume
+
+Durations: 2000 (steps), 0.5ep, 1Mimg or 0.1run; --epoch without a unit is in epochs.
+"""
 
 from typing import Optional, Sequence
 

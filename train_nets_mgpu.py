@@ -1,5 +1,11 @@
-"""Trains a face recognition network on several devices and hosts:
-python3 train_nets_mgpu.py --num_devices 8 --device gpu --config configs/ms1mv3_r50.yaml."""
+"""Trains a face recognition network on several devices and hosts.
+
+    python3 train_nets_mgpu.py --device gpu --num_devices 8 --config configs/ms1mv3_r50.yaml
+    python3 train_nets_mgpu.py --device gpu --worker_hosts a:2222,b:2222 --task_index 0 --config ...
+    python3 train_nets_mgpu.py --plan --num_output 1000000 --num_devices 8 --batch_size 1024
+
+Durations: 2000 (steps), 0.5ep, 1Mimg or 0.1run; --epoch without a unit is in epochs.
+"""
 
 import os
 from typing import Optional, Sequence
@@ -7,10 +13,6 @@ from typing import Optional, Sequence
 from runtime.cli import run
 from runtime.flags import parse_flags
 from training.config import MultiDeviceConfig
-from training.cost.table import print_plan
-from training.launcher import children_of, supervise
-from training.topology import find_ranks
-from training.trainer import Trainer
 
 
 def main(argv: Optional[Sequence[str]] = None) -> int:
@@ -20,6 +22,12 @@ def main(argv: Optional[Sequence[str]] = None) -> int:
             "--tfrecords_file_path is missing: pass the directory of shards that "
             "data/mx2tfrecords.py wrote."
         )
+    # After the flags, whose mistakes need no TensorFlow.
+    from training.cost.table import print_plan
+    from training.launcher import children_of, supervise
+    from training.topology import find_ranks
+    from training.trainer import Trainer
+
     if config.plan:
         return print_plan(config)
     children = children_of(config, os.environ)

@@ -113,11 +113,15 @@ def _bare(config):
 
 def _pipeline(config):
     """(images/s, cores busy)."""
-    from data.pipeline.batches import training_batches
+    from data.pipeline.batches import ImageSettings, StreamSettings, training_batches
 
     _keep_to(config.cores)
     return _drain(
-        training_batches(config.folder, config.batch_size, seed=0, augment=config.augment),
+        training_batches(
+            StreamSettings(config.folder, 0),
+            config.batch_size,
+            ImageSettings(augment=config.augment),
+        ),
         config,
     )
 
@@ -125,10 +129,10 @@ def _pipeline(config):
 def _records(config):
     """(images/s, cores busy) of reading and shuffling records that nobody decodes, and of finding
     their labels."""
-    from data.pipeline.batches import training_labels
+    from data.pipeline.batches import StreamSettings, training_labels
 
     _keep_to(config.cores)
-    return _drain(training_labels(config.folder, config.batch_size, seed=0), config)
+    return _drain(training_labels(StreamSettings(config.folder, 0), config.batch_size), config)
 
 
 def _keep_to(cores):

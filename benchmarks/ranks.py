@@ -133,7 +133,7 @@ def _on_the_wire(config):
     """Median seconds of the ways to sum the net's gradients, and of a whole step."""
     ranks = Ranks(hosts=config.worker_hosts, host=config.task_index)
     proto = prepared(session_config("cpu"), ranks)
-    with tf.Graph().as_default(), tf.device(ranks.home):
+    with tf.Graph().as_default(), tf.device(ranks.host_device):
         step = _step(config, ranks)
         talk = Collectives(ranks.host, ranks.size)
         talk.calls = list(step.calls)  # the keys go on after the step's
@@ -152,7 +152,7 @@ def _on_the_wire(config):
             for _ in range(config.steps + 2):
                 for name, op in ways.items():
                     found[name].append(_timed(session, op))
-            step.agreement.all_say(session, True)
+            step.agreement.all_agree(session, True)
     found = {name: statistics.median(kept[2:]) for name, kept in found.items()}
     return dict(found, MiB=sum(v.shape.num_elements() * 4 for v in weights) / MIB)
 

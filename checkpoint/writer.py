@@ -25,13 +25,13 @@ from checkpoint.format import (
     steps_in,
     write_record,
 )
-from checkpoint.reader import restore_op, run_restore
+from checkpoint.reader import restore_op, run_restore, stored_names
 from runtime.device import current
 from runtime.distributed.ranks import SINGLE, Ranks
 from runtime.files import first_line, sync_directory, sync_file
 from runtime.session import session_config
 from runtime.tf1 import tf
-from runtime.variables import is_sliced, plain_name, stored
+from runtime.variables import OPTIONAL, is_sliced, plain_name, stored
 
 SAVE_BLOCK = 256 << 20  # bytes of a large variable that are read and written together
 ATTEMPTS = 2  # a network file system often recovers; a full disk may have lost an old checkpoint
@@ -66,7 +66,7 @@ class CheckpointWriter:
         self.failure = ""
         self._written = 0  # attempts, the same number in every process
         self._prefix = tf.placeholder_with_default("", [], "prefix")
-        kept = [v for v in tf.global_variables() if _is_kept(v)]
+        self._kept = kept = [v for v in tf.global_variables() if _is_kept(v)]
         self.bytes = sum({stored(v).name: _full_bytes(v) for v in kept}.values())
         self._restore = restore_op(self._prefix, [(stored(v).name, v) for v in kept])
         ours = [v for v in kept if ranks.leads or is_sliced(v)]
@@ -74,8 +74,19 @@ class CheckpointWriter:
         self._merge = merge_op(self._prefix, kept, ranks)
 
     def restore(self, session: tf.Session, prefix: str) -> None:
-        """Fills all variables of the run, and of each slice what belongs to this process."""
-        run_restore(session, self._restore, self._prefix, prefix)
+        """Fills all variables of the run, and of each slice what belongs to this process. A loss
+        scale that the checkpoint lacks keeps its first value, and the log reports it."""
+        missing = _missing_optional(prefix)
+        restore = self._restore
+        if missing:
+            logging.info(
+                "%s has no %s, as it was trained without: it starts anew.",
+                prefix,
+                " and no ".join(sorted({_group_of(v) for v in missing})),
+            )
+            left = [v for v in self._kept if not any(v is other for other in missing)]
+            restore = restore_op(self._prefix, [(stored(v).name, v) for v in left])
+        run_restore(session, restore, self._prefix, prefix)
 
     def save(self, session: tf.Session, step: int, **facts: Any) -> Optional[str]:
         """Writes the checkpoint of `step`; facts (images_seen, best, ...) go into its record.
@@ -180,7 +191,7 @@ class CheckpointWriter:
             act()
         except WRITE_ERRORS as error:
             fault = error
-        if self.agreement and not self.agreement.all_say(session, fault is None):
+        if self.agreement and not self.agreement.all_agree(session, fault is None):
             fault = fault or OSError(errno.EIO, "another host could not write its part")
         if fault is not None:
             raise fault
@@ -270,6 +281,20 @@ def _save_v2(
 def _is_kept(variable: tf.Variable) -> bool:
     """A copy of another rank's variable is not written; a slice is."""
     return plain_name(variable.op.name) == variable.op.name or is_sliced(variable)
+
+
+def _missing_optional(prefix: str) -> List[tf.Variable]:
+    """The optional variables of the default graph that a checkpoint lacks."""
+    optional = [v for v in tf.get_collection(OPTIONAL) if _is_kept(v)]
+    if not optional:
+        return []
+    saved = stored_names(prefix, averages=False)
+    return [variable for variable in optional if stored(variable).name not in saved]
+
+
+def _group_of(variable: tf.Variable) -> str:
+    """`loss_scale/value` -> `loss scale`."""
+    return variable.op.name.split("/")[0].replace("_", " ")
 
 
 def _full_bytes(variable: tf.Variable) -> int:

@@ -7,8 +7,10 @@ import collections
 import fnmatch
 import hashlib
 import os
+import random
 from typing import Any, Callable, List, Tuple, Union
 
+from data.crop_geometry import IMAGES
 from data.eval_data_reader import read_pairs
 from data.formats.image_headers import image_fault, image_size
 from data.formats.image_lists import folder_items
@@ -27,6 +29,8 @@ class Survey:
         self.images, self.identities = 0, collections.Counter()
         self.sizes, self.broken = collections.Counter(), []
         self.shown = {}  # rank of the identity -> its first images
+        self.sample: List[bytes] = []  # images of the whole set, each as likely as any other
+        self._random = random.Random(0)
 
     def add(self, identity: Union[int, str], encoded: bytes, where: str) -> None:
         """Counts one image."""
@@ -39,6 +43,16 @@ class Survey:
             self.broken.append(f"{where} {fault}")
         else:
             self.sizes[image_size(encoded)] += 1
+            self._draw(encoded)
+
+    def _draw(self, encoded: bytes) -> None:
+        """Reservoir sampling: in a .rec the first images are of a few identities only."""
+        if len(self.sample) < IMAGES:
+            self.sample.append(encoded)
+            return
+        place = self._random.randrange(sum(self.sizes.values()))
+        if place < IMAGES:
+            self.sample[place] = encoded
 
     def add_broken(self, error: Any) -> None:
         self.broken.append(str(error))

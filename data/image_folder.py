@@ -5,6 +5,8 @@ python data/image_folder.py --image_path faces --to rec --output_path faces_emor
 python data/image_folder.py --image_path lfw --pairs_path pairs.txt --to bin --output_path lfw.bin
 python data/image_folder.py --image_path photographs --landmarks_path landmarks.csv --fit align \\
     --to images --output_path faces
+python data/image_folder.py --image_path photographs --detector mtcnn --fit align --to images \\
+    --output_path faces
 """
 
 import concurrent.futures
@@ -15,7 +17,7 @@ import logging
 import os
 import shutil
 import sys
-from typing import List, Optional, Tuple
+from typing import Dict, List, Optional, Tuple
 
 if __package__ in (None, ""):  # run as a file: imports start at the repository's root
     sys.path[0] = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
@@ -24,6 +26,7 @@ import numpy as np  # noqa: E402
 from tqdm import tqdm  # noqa: E402
 
 from data import mx2tfrecords  # noqa: E402
+from data.contact_sheet import write_sheet  # noqa: E402
 from data.convert.atomic_directory import work_directory  # noqa: E402
 from data.convert.near_duplicates import difference_hash, near_pairs  # noqa: E402
 from data.convert.worker_pool import cores  # noqa: E402
@@ -50,6 +53,7 @@ from runtime.flags import flag, parse_flags  # noqa: E402
 
 CHUNK = 256  # images that are prepared ahead
 REPORT, NAMES = "images.csv", "identities.txt"
+SHOWN_ROWS, SHOWN_EACH = 20, 8  # identities and images of the contact sheet
 TARGETS = ("shards", "rec", "bin", "images")
 
 
@@ -83,6 +87,10 @@ class FolderConfig:
     detector: str = flag(
         "none",
         "finds the face of photos without landmarks, for --fit align: a YuNet .onnx, mtcnn or none",
+    )
+    contact_sheet: Optional[str] = flag(
+        None,
+        "for --to images: PNG of the first crops; default: OUTPUT_PATH_contact_sheet.png, '' none",
     )
     quality: int = flag(95, "JPEG quality of crops that are made here", low=1, high=100)
     on_error: str = flag(
@@ -151,13 +159,18 @@ def _to_images(config: FolderConfig) -> None:
     target = _empty_target(config)
     items, names, omitted = _items(config)
     written, faults = 0, list(omitted)
+    rows: Dict[str, List[Tuple[bytes, str]]] = {}  # of the contact sheet
     with work_directory(target, _bytes(items)) as work:
         for item, encoded, _, why in _prepared(items, config):
             if why:
                 faults.append((item.path, why))
                 _check_faults(faults[len(omitted) :], config)
                 continue
-            folder = os.path.join(work, names[item.label] if names else f"{item.label:07d}")
+            identity = names[item.label] if names else f"{item.label:07d}"
+            if len(rows) < SHOWN_ROWS or identity in rows:
+                rows.setdefault(identity, []).append((encoded, identity))
+                del rows[identity][SHOWN_EACH:]
+            folder = os.path.join(work, identity)
             os.makedirs(folder, exist_ok=True)
             stem = os.path.splitext(os.path.basename(item.path))[0]
             extension = ".png" if encoded[: len(PNG)] == PNG else ".jpg"
@@ -168,6 +181,10 @@ def _to_images(config: FolderConfig) -> None:
             raise ValueError(f"{config.image_path}: none of {len(items)} images can be used.")
         _write_report(config, work, faults, [])
     print(f"{config.output_path}: {written} images, {len(faults)} omitted{_where(faults)}.")
+    sheet = f"{target}_contact_sheet.png" if config.contact_sheet is None else config.contact_sheet
+    if sheet:
+        write_sheet(sheet, list(rows.values()), SHOWN_EACH)
+        print(f"{sheet}: the first {SHOWN_EACH} images of {len(rows)} identities.")
 
 
 def _free_name(stem: str, extension: str) -> str:

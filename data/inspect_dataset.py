@@ -16,7 +16,10 @@ import numpy as np  # noqa: E402
 from tqdm import tqdm  # noqa: E402
 
 from data.contact_sheet import write_sheet  # noqa: E402
+from data.crop_geometry import FEWEST, face_shift, is_misaligned  # noqa: E402
+from data.crop_geometry import describe as shift_text  # noqa: E402
 from data.dataset_stats import SHOWN_EACH, Survey, survey  # noqa: E402
+from data.eval_data_reader import decode_images  # noqa: E402
 from runtime.cli import run  # noqa: E402
 from runtime.flags import flag, parse_flags  # noqa: E402
 
@@ -29,6 +32,9 @@ class InspectConfig:
         dataclasses.MISSING, "the data set: a .rec, shards, a folder of identities or a .bin"
     )
     contact_sheet: str = flag("contact_sheet.png", "PNG to write; '' writes none")
+    compare: Optional[str] = flag(
+        None, "another data set; prints how far the mean faces of the two are shifted"
+    )
     decode: bool = flag(False, "decode every image instead of looking at its first and last bytes")
 
 
@@ -37,14 +43,36 @@ def main(argv: Optional[List[str]] = None) -> None:
     if argv and not argv[0].startswith("-"):
         argv.insert(0, "--path")
     config = parse_flags(InspectConfig, argv, __doc__)
-    found = survey(
-        config.path, config.decode, lambda items: tqdm(items, unit=" images", disable=None)
-    )
+    found = _survey(config.path, config.decode)
     print("\n".join(describe(found)))
+    if config.compare:
+        print("\n".join(compared(found, _survey(config.compare, False))))
     rows = found.rows()
     if config.contact_sheet and rows:
         write_sheet(config.contact_sheet, rows, SHOWN_EACH)
         print(f"contact sheet        {config.contact_sheet}")
+
+
+def _survey(path: str, decode: bool) -> Survey:
+    return survey(path, decode, lambda items: tqdm(items, unit=" images", disable=None))
+
+
+def compared(found: Survey, other: Survey) -> List[str]:
+    """By how much the faces are shifted against those of another data set, as lines."""
+    sizes = other.sizes.most_common(1)
+    size = sizes[0][0] if sizes and sizes[0][0] else (112, 112)
+    images, others = (decode_images(one.sample, size, one.path) for one in (found, other))
+    shift = face_shift(images, others)
+    if shift is None:
+        text = f"unknown: too few images ({FEWEST} are needed), or the means have nothing in common"
+    elif is_misaligned(shift, size[0]):
+        text = (
+            f"the mean face of {other.path} is {shift_text(shift)} of this one: the sets are cut "
+            "with different templates, which costs accuracy"
+        )
+    else:
+        text = f"none: the mean faces of both sets coincide (within {max(map(abs, shift))} pixels)"
+    return _entry("shift of the faces", [text])
 
 
 def describe(found: Survey) -> List[str]:

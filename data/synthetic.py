@@ -31,6 +31,7 @@ from data.formats import recordio  # noqa: E402
 from data.synthetic_faces.head import draw_identity  # noqa: E402
 from data.synthetic_faces.portrait import Portrait, draw_shot  # noqa: E402
 from runtime.cli import run  # noqa: E402
+from runtime.files import atomic_write  # noqa: E402
 from runtime.flags import flag, parse_flags  # noqa: E402
 
 FOLDS = 10
@@ -41,6 +42,10 @@ DRAWING = 1  # raised when the same flags would draw other faces
 LFW, CFP_FP = "lfw.bin", "cfp_fp.bin"
 VIEWS = {LFW: ("frontal", "frontal"), CFP_FP: ("frontal", "profile")}
 JPEG_QUALITY = (70, 96)
+ENROLLED = ("Ada", "Bao", "Chidi", "Dana", "Eun", "Farid", "Greta", "Hugo")  # of --people_path
+NOT_ENROLLED = ("unknown_1", "unknown_2")
+ENROLLED_SHOTS = 3
+FIRST_ENROLLED = 2_000_000  # the number of the first of them
 FIRST_UNSEEN = 1_000_000  # the number of the first evaluation person, beyond training's
 
 
@@ -49,6 +54,9 @@ class SyntheticConfig:
     output_path: str = flag(dataclasses.MISSING, "directory that the data set will be", "output")
     contact_sheet: Optional[str] = flag(
         None, "also write a picture of the first people, a row each (.png or .jpg)", "output"
+    )
+    people_path: Optional[str] = flag(
+        None, "also write photographs for a face bank: enrolled/<name>/ and photos/", "output"
     )
     identities: int = flag(300, "people in train.rec", "data set", low=2, high=10**6)
     images_per_identity: int = flag(20, "images of each of them", "data set", low=1)
@@ -77,6 +85,8 @@ def main(argv: Optional[List[str]] = None) -> None:
             f"{config.identities * config.images_per_identity} images; {LFW} and {CFP_FP}: "
             f"{config.eval_pairs} pairs each, of other people."
         )
+    if config.people_path:
+        write_people(config.people_path, config.seed, config.image_size)
     if config.contact_sheet:
         write_contact_sheet(config.contact_sheet, config.seed, config.image_size)
 
@@ -191,6 +201,23 @@ def write_evaluation(path: str, config: SyntheticConfig, draw_all: Callable[...,
     for name in VIEWS:
         encoded = [next(drawn[person]) for pair in pairs for person in pair]
         write_pairs(os.path.join(path, name), encoded, issame)
+
+
+def write_people(path: str, seed: int, image_size: int) -> None:
+    """Photographs of people who are in no other file of the set: `enrolled/<name>/` has three of
+    each of ENROLLED; `photos/` has another of each, and one of each of NOT_ENROLLED."""
+    for number, name in enumerate(ENROLLED + NOT_ENROLLED):
+        job = (seed, FIRST_ENROLLED + number, ("frontal",) * (ENROLLED_SHOTS + 1), image_size)
+        *enrolled, photo = draw_person(job)
+        files = {os.path.join("photos", f"{name}.jpg"): photo}
+        if name in ENROLLED:
+            for shot, image in enumerate(enrolled):
+                files[os.path.join("enrolled", name, f"{shot}.jpg")] = image
+        for file, image in files.items():
+            file = os.path.join(path, file)
+            os.makedirs(os.path.dirname(file), exist_ok=True)
+            with atomic_write(file, "wb") as stream:
+                stream.write(image)
 
 
 def plan_pairs(count: int) -> Tuple[List[Tuple[int, int]], List[bool]]:

@@ -1,6 +1,6 @@
 """FMR and FNMR of scored pairs with confidence intervals, EER and d': the terms of ISO/IEC 19795.
 
-P pairs, I identities, R bootstrap rounds. A pair is a match when its squared distance is below the
+P pairs. A pair is a match when its squared distance is below the
 threshold; FMR is the share of impostor pairs that match, FNMR of genuine pairs that do not.
 """
 
@@ -13,7 +13,6 @@ import verification
 
 FMR_TARGETS = verification.FAR_TARGETS
 LEVEL = 0.95  # of all intervals
-ROUNDS = 1000
 RULE_OF_30 = 30  # errors that Doddington's rule requires for a rate known within 30 % (90 % level)
 ITERATIONS = 100000  # limit of the continued fraction; it needs about the root of the pair count
 Interval = Tuple[float, float]
@@ -33,13 +32,6 @@ class OperatingPoint(NamedTuple):
     false_matches: int
     false_non_matches: int
     reliable: bool  # both counts are at least 30 ("rule of 30")
-
-
-class IdentityIntervals(NamedTuple):
-    """Intervals of a threshold's rates from a bootstrap over identities, which pairs share."""
-
-    fmr: Interval
-    fnmr: Interval
 
 
 def operating_points(
@@ -116,43 +108,6 @@ def binomial_interval(errors: int, trials: int, level: float = LEVEL) -> Interva
     low = 0.0 if errors == 0 else _beta_quantile(tail, errors, trials - errors + 1)
     high = 1.0 if errors == trials else _beta_quantile(1.0 - tail, errors + 1, trials - errors)
     return low, high
-
-
-def bootstrap_by_identity(
-    wrong_P: np.ndarray, issame_P: np.ndarray, identity_P2: np.ndarray, rounds: int = ROUNDS
-) -> IdentityIntervals:
-    """Intervals of FMR and FNMR when identities are drawn with replacement.
-
-    wrong_P: bool, pairs with an error at the threshold. identity_P2: int [P, 2], both identities of
-    each pair. A pair counts as often as its identities are drawn, an impostor pair as often as the
-    product. That counts the noise of single impostor pairs more than once, so that the interval of
-    a very low FMR is too wide rather than too narrow."""
-    count = int(identity_P2.max()) + 1
-    first_P = identity_P2[:, 0]
-    genuine_I = np.bincount(first_P[issame_P], minlength=count)
-    rejected_I = np.bincount(first_P[issame_P & wrong_P], minlength=count)
-    impostor_2Q = np.ascontiguousarray(identity_P2[~issame_P].T)
-    false_2F = np.ascontiguousarray(identity_P2[~issame_P & wrong_P].T)
-    fmr, fnmr, random = [], [], np.random.RandomState(0)
-    for _ in range(rounds):
-        drawn_I = np.bincount(random.randint(count, size=count), minlength=count)
-        genuine, impostor = int(drawn_I @ genuine_I), _weight(drawn_I, impostor_2Q)
-        if genuine:
-            fnmr.append(float(drawn_I @ rejected_I) / genuine)
-        if impostor:
-            fmr.append(_weight(drawn_I, false_2F) / impostor)
-    return IdentityIntervals(_percentiles(fmr), _percentiles(fnmr))
-
-
-def _weight(drawn_I: np.ndarray, pair_2Q: np.ndarray) -> int:
-    return int(np.dot(drawn_I[pair_2Q[0]], drawn_I[pair_2Q[1]]))
-
-
-def _percentiles(values: Sequence[float]) -> Interval:
-    if not values:
-        return 0.0, 1.0  # no round had such a pair: nothing is known
-    tail = 50.0 - 50.0 * LEVEL
-    return float(np.percentile(values, tail)), float(np.percentile(values, 100.0 - tail))
 
 
 def _beta_quantile(share: float, a: int, b: int) -> float:

@@ -1,6 +1,7 @@
 """The scores of a set's pairs as a file, from which reports are drawn without the network.
 
-P pairs. The file is an .npz of numbers (images as bytes): reading it unpickles nothing.
+P pairs, N = 2 P images. The file is an .npz of numbers (images as bytes): reading it unpickles
+nothing.
 """
 
 import json
@@ -19,6 +20,8 @@ class SavedPairs(NamedTuple):
     distances_P: np.ndarray  # float64, squared, of unit embeddings
     issame_P: np.ndarray  # bool
     hardest: Dict[int, Tuple[bytes, bytes]]  # pair -> its two encoded images
+    norms_N: Optional[np.ndarray] = None  # of the embeddings; None in files of earlier versions
+    identity_N: Optional[np.ndarray] = None  # int, as far as the pairs imply it
 
 
 def save(path: str, pairs: SavedPairs) -> None:
@@ -33,6 +36,9 @@ def save(path: str, pairs: SavedPairs) -> None:
         "image_ends": np.cumsum([len(image) for image in images], dtype=np.int64),
         "images": np.frombuffer(b"".join(images), np.uint8),
     }
+    for name, values in (("norms", pairs.norms_N), ("identities", pairs.identity_N)):
+        if values is not None:
+            arrays[name] = values
     write_npz(path, arrays)
 
 
@@ -48,6 +54,8 @@ def load(path: str) -> Optional[SavedPairs]:
                 arrays["distances"].astype(np.float64),
                 arrays["issame"].astype(bool),
                 dict(zip(arrays["hardest"].tolist(), zip(images[0::2], images[1::2]))),
+                arrays["norms"].astype(np.float64) if "norms" in arrays else None,
+                arrays["identities"].astype(np.int64) if "identities" in arrays else None,
             )
     except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile):
         return None

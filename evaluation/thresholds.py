@@ -6,13 +6,8 @@ from typing import Any, Dict, List, NamedTuple, Optional, Sequence
 import numpy as np
 
 import verification
-from evaluation.error_rates import (
-    OperatingPoint,
-    bootstrap_by_identity,
-    d_prime,
-    lowest_fmr,
-    operating_points,
-)
+from evaluation.error_rates import OperatingPoint, d_prime, lowest_fmr, operating_points
+from evaluation.identity_intervals import PairIdentities, curve_intervals, intervals_by_identity
 from evaluation.verification_set import SetResult
 from runtime.files import atomic_write
 
@@ -31,19 +26,21 @@ class SetThresholds(NamedTuple):
     d_prime: float  # of the cosines
     points: List[OperatingPoint]
     identity_intervals: List[Dict[str, Any]]  # per point; empty where identities are unknown
+    curve_intervals: Dict[str, Any] = {}  # of eer and d_prime, by a bootstrap over identities
 
 
 def set_thresholds(result: SetResult, identity_N: Optional[np.ndarray] = None) -> SetThresholds:
-    """The operating points of a SetResult. identity_N: int, the identity of each image, for the
-    bootstrap over identities."""
+    """The operating points of a SetResult. identity_N: int, the identity of each image, for
+    the intervals over identities."""
     distances_P, issame_P = result.distances_P, result.issame_P
-    points, intervals = operating_points(distances_P, issame_P), []
+    points, intervals, of_curve = operating_points(distances_P, issame_P), [], {}
     if identity_N is not None:
-        identity_P2 = identity_N.reshape(-1, 2)
+        pairs = PairIdentities(issame_P, identity_N.reshape(-1, 2))
         for point in points:
-            wrong_P = (distances_P < point.squared_l2) != issame_P
-            found = bootstrap_by_identity(wrong_P, issame_P, identity_P2)
+            found = intervals_by_identity((distances_P < point.squared_l2) != issame_P, pairs)
             intervals.append({"fmr": list(found.fmr), "fnmr": list(found.fnmr)})
+        curve = curve_intervals(distances_P, pairs)
+        of_curve = {"eer": list(curve.eer), "d_prime": list(curve.d_prime)}
     return SetThresholds(
         result.name,
         result.synthetic,
@@ -54,6 +51,7 @@ def set_thresholds(result: SetResult, identity_N: Optional[np.ndarray] = None) -
         d_prime(1.0 - distances_P / 2.0, issame_P),
         points,
         intervals,
+        of_curve,
     )
 
 
@@ -63,7 +61,7 @@ def write_thresholds(path: str, model: str, sets: Sequence[SetThresholds]) -> No
         "format": FORMAT,
         "model": model,
         "score": "squared L2 of unit embeddings, image + mirrored image; a match is below it",
-        "interval": "95 %, exact binomial; identity_intervals: bootstrap over identities",
+        "interval": "95 %, exact binomial; identity_intervals: over identities",
         "sets": [_to_json(one) for one in sets],
     }
     with atomic_write(path) as stream:

@@ -12,6 +12,7 @@ import numpy as np
 import verification
 from data.eval_data_reader import decode_images, read_pairs
 from evaluation import saved_pairs
+from evaluation.quality import image_measures
 from evaluation.saved_pairs import SavedPairs
 from inference.batches import embed_images, prefetch
 
@@ -40,6 +41,7 @@ class SetResult(NamedTuple):
     norms_N: np.ndarray  # length of each image's plain + mirrored embedding
     hardest: Dict[int, Tuple[bytes, bytes]]  # pair -> its two encoded images
     synthetic: bool = False  # generated faces, not photographs
+    identity_N: Optional[np.ndarray] = None  # int, as far as the pairs imply it
 
     def row(self) -> Dict[str, Any]:
         """The metrics as a line of metrics.jsonl, a table or a JSON list."""
@@ -70,8 +72,18 @@ class SetResult(NamedTuple):
 
     def save(self, path: str, step: Optional[int] = None) -> None:
         """Writes the scores and the hardest pairs' images, from which report.html is drawn."""
-        row = dict(self.row(), step=step)
-        saved_pairs.save(path, SavedPairs(row, self.distances_P, self.issame_P, self.hardest))
+        saved_pairs.save(path, self.saved(step))
+
+    def saved(self, step: Optional[int] = None) -> SavedPairs:
+        """The part of the result that a report draws."""
+        return SavedPairs(
+            dict(self.row(), step=step),
+            self.distances_P,
+            self.issame_P,
+            self.hardest,
+            self.norms_N,
+            self.identity_N,
+        )
 
 
 class VerificationSet:
@@ -91,6 +103,8 @@ class VerificationSet:
         row_of: Dict[bytes, int] = {}
         self.row_N = np.array([row_of.setdefault(image, len(row_of)) for image in encoded], int)
         self.images: List[bytes] = list(row_of)  # U of them, in order of their first entry
+        # int [N]: the identity of each image, as far as the set implies it
+        self.identity_N = identities_of(self.row_N, self.issame_P)
 
     @classmethod
     def open(cls, path: str, folds: int = 10) -> "VerificationSet":
@@ -102,10 +116,20 @@ class VerificationSet:
         """Pairs."""
         return len(self.issame_P)
 
-    @property
-    def identity_N(self) -> np.ndarray:  # noqa: N802
-        """int [N]: the identity of each image, as far as the set implies it."""
-        return identities_of(self.row_N, self.issame_P)
+    def image_names(self) -> List[str]:
+        """What a file of groups calls each of the N entries: the lines of <set>.names.txt beside
+        the .bin, which has no names itself, or the entries' numbers."""
+        path = f"{os.path.splitext(self.path)[0]}.names.txt"
+        if not os.path.exists(path):
+            return [str(number) for number in range(len(self.row_N))]
+        with open(path, encoding="utf-8") as stream:
+            names = stream.read().splitlines()
+        if len(names) != len(self.row_N):
+            raise ValueError(
+                f"{path} has {len(names)} lines for {len(self.row_N)} images; write one per image, "
+                "in the order of the .bin."
+            )
+        return names
 
     def image(self, number: int) -> bytes:
         """The encoded image of entry `number` of the .bin."""
@@ -125,6 +149,17 @@ class VerificationSet:
                 entry = int(np.argmax(self.row_N == row))
                 decode_images([image], image_size, f"{self.path}: image", entry)
             raise
+
+    def measures(self, image_size: Tuple[int, int]) -> Dict[str, np.ndarray]:
+        """{measure: float64 [N]} of the images without a network, see quality.image_measures."""
+        blocks = [
+            image_measures(self.decode(range(start, min(start + 64, len(self.images))), image_size))
+            for start in range(0, len(self.images), 64)
+        ]
+        names = list(blocks[0])
+        return {
+            name: np.concatenate([block[name] for block in blocks])[self.row_N] for name in names
+        }
 
     def embed(
         self, embedder: Any, progress: Optional[Callable[[int], Any]] = None
@@ -161,6 +196,7 @@ class VerificationSet:
             norms_N=np.linalg.norm(plain_ND.astype(np.float64) + mirrored_ND, axis=1),
             hardest={pair: self.pair(pair) for pair in hardest_pairs(distances_P, self.issame_P)},
             synthetic=self.synthetic,
+            identity_N=self.identity_N,
         )
 
     @contextlib.contextmanager
@@ -170,6 +206,37 @@ class VerificationSet:
             yield
         except ValueError as error:
             raise ValueError(f"{self.path}: {error}") from None
+
+
+class OpenSets:
+    """Sets that are read once and kept, as far as their encoded images fit into `limit` bytes; the
+    others are read again at each use."""
+
+    def __init__(self, limit: Optional[int] = None) -> None:
+        """limit: by default an eighth of the memory that is available now."""
+        self.limit = available_memory() // 8 if limit is None else limit
+        self._kept: Dict[str, VerificationSet] = {}
+
+    def open(self, path: str) -> VerificationSet:
+        """The set of a .bin."""
+        if path in self._kept:
+            return self._kept[path]
+        pairs = VerificationSet.open(path)
+        size = sum(map(len, pairs.images))
+        if size <= self.limit:
+            self.limit -= size
+            self._kept[path] = pairs
+        return pairs
+
+
+def available_memory() -> int:
+    """Bytes of main memory that new data can use; 2 GiB on systems without /proc/meminfo."""
+    try:
+        with open("/proc/meminfo", encoding="ascii") as stream:
+            values = dict(line.split(":") for line in stream)
+        return int(values["MemAvailable"].split()[0]) << 10
+    except (OSError, KeyError, ValueError):
+        return 2 << 30
 
 
 def find_sets(eval_db_path: str, names: Optional[Sequence[str]] = None) -> Dict[str, str]:

@@ -49,7 +49,7 @@ class ExportConfig:
     normalize: bool = flag(False, "let embeddings leave the model with length 1", "export")
     batch_size: Optional[int] = flag(
         None,
-        "images in a batch; default: any number, and 1 for tflite and om",
+        "images in a batch; default: any number, and 1 for tflite, om and mindir",
         "export",
         low=1,
         alias=("batchsize",),
@@ -78,6 +78,9 @@ class ExportConfig:
     output_name: str = flag("features", "name of the output", "onnx")
     fold: bool = flag(True, "fold the norms into the layers around them", "onnx")
     soc_version: str = flag("Ascend310P3", "the chip that an om file is for", "om")
+    mindspore_python: Optional[str] = flag(
+        None, "the Python of an environment with MindSpore; default: this one", "mindir"
+    )
     proof: Optional[str] = flag(
         None,
         "compare on these images, a directory or a .bin; default: drawn faces",

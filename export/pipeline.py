@@ -1,5 +1,6 @@
 """One export: read the checkpoint, write the file, compare it, put it in place, describe it."""
 
+import dataclasses
 import shutil
 import time
 from typing import Dict, List, Optional, Tuple
@@ -8,19 +9,57 @@ import numpy as np
 
 from checkpoint.model_metadata import KEY, ModelMetadata
 from evaluation.verification_set import evaluate_set
-from export import ascend, int8, mindspore_files, onnx_proto, proof, runtimes, tensorflow_files
+from export import (
+    ascend,
+    int8,
+    mindir,
+    mindspore_files,
+    onnx_proto,
+    proof,
+    runtimes,
+    tensorflow_files,
+)
 from export.config import ExportConfig, check
 from export.fold import optimize
-from export.inference_graph import Network, build, embed, read_network
+from export.graph import Graph
+from export.inference_graph import Network, embed, read_network
 from export.manifest import Written, metadata_of, write_manifests
 from export.onnx_writer import OnnxForm, onnx_model
-from export.proof import Proof
+from export.proof import Proof, Reference
 from export.staging import check_target, staged
 from export.translate import translate
-from runtime.tf1 import tf
 
 ACCURACY_BATCH = 32
 LOWEST_COSINE = {"fp16": 0.999, "int8": 0.9}  # of a quantized file's embeddings to the checkpoint's
+
+
+@dataclasses.dataclass
+class Export:
+    """A checkpoint that is being exported."""
+
+    config: ExportConfig  # the flags
+    network: Network  # the checkpoint
+    metadata: ModelMetadata  # what the file records about itself
+    seconds_of_comparison: float = 0.0  # spent so far
+    _reference: Optional[Reference] = None
+
+    def reference(self) -> Reference:
+        """The images of the comparison and the checkpoint's embeddings, computed once."""
+        if self._reference is None:
+            config, spec = self.config, self.network.spec
+            images_NHWC = proof.proof_images(config.proof, spec, config.proof_images)
+            self._reference = Reference(images_NHWC, embed(self.network, images_NHWC))
+        return self._reference
+
+    def compare(self, opened: Dict[str, runtimes.Open], batch_size: Optional[int]) -> List[Proof]:
+        """A written file against the checkpoint's graph. batch_size: of a file of a fixed batch."""
+        if not opened:
+            return []
+        begun = time.perf_counter()
+        form = self.config.form
+        proofs = proof.compare(opened, self.reference(), self.network.spec, form, batch_size)
+        self.seconds_of_comparison += time.perf_counter() - begun
+        return proofs
 
 
 def export(config: ExportConfig) -> int:
@@ -30,13 +69,16 @@ def export(config: ExportConfig) -> int:
     check_target(config.path, config.overwrite)
     _check_format(config)
     network = read_network(config.ckpt_file, config.normalize, config.ema)
-    metadata = metadata_of(network, config.form)
+    exported = Export(config, network, metadata_of(network, config.form))
     with staged(config.path) as path:
-        proofs, precision = WRITERS[config.format](config, network, metadata, path)
+        proofs, precision = WRITERS[config.format](exported, path)
     written = Written(config.path, config.format, precision, proofs)
-    write_manifests(written, network, metadata)
+    write_manifests(written, network, exported.metadata)
     seconds = time.perf_counter() - begun
-    print(f"{config.path}: {config.format} {precision}, {_describe(network)}, {seconds:.1f} s.")
+    print(
+        f"{config.path}: {config.format} {precision}, {_describe(network)}, {seconds:.1f} s "
+        f"({exported.seconds_of_comparison:.1f} s of it to compare)."
+    )
     for one in proofs:
         print(
             f"{one.runtime}: {one.images} images, largest relative difference "
@@ -47,56 +89,57 @@ def export(config: ExportConfig) -> int:
     return 0
 
 
-def onnx_chunks(
-    network: Network, form: OnnxForm, metadata: ModelMetadata, fold: bool = True
-) -> onnx_proto.Chunks:
-    """The ONNX file of a network, in chunks."""
-    with tf.Graph().as_default():
-        graph = build(network)
-        exported = translate(graph.pixels_NHWC, graph.features_ND, network.arrays)
+def graph_of(network: Network, fold: bool = True) -> Graph:
+    """The exported graph of a network."""
+    tensors = network.graph
+    graph = translate(tensors.pixels_NHWC, tensors.features_ND, network.arrays)
     if fold:
-        optimize(exported)
-    return onnx_model(exported, network.spec, form, {KEY: metadata.to_json()})
+        optimize(graph)
+    return graph
 
 
-def write_onnx(path: str, chunks: onnx_proto.Chunks) -> None:
-    """The file; then onnx.checker, where the onnx package is installed."""
-    with open(path, "wb") as stream:
-        for chunk in chunks:
-            stream.write(chunk)
+def write_onnx(
+    path: str, network: Network, form: OnnxForm, metadata: ModelMetadata, fold: bool = True
+) -> None:
+    """The ONNX file of a network; then onnx.checker, where the onnx package is installed."""
+    _write_chunks(
+        path,
+        onnx_model(graph_of(network, fold), network.spec, form, {KEY: metadata.to_json()}),
+    )
     onnx = runtimes.optional("onnx")
     if onnx is not None:
         onnx.checker.check_model(path)
+
+
+def _write_chunks(path: str, chunks: onnx_proto.Chunks) -> None:
+    with open(path, "wb") as stream:
+        for chunk in chunks:
+            stream.write(chunk)
 
 
 def _check_format(config: ExportConfig) -> None:
     """Refuses a format whose tools are missing, before the checkpoint is read."""
     if config.format == "om":
         ascend.check(config.soc_version, config.opset or 11, config.form)
-    if config.format == "mindir" and runtimes.optional("mindspore") is None:
-        raise ValueError(
-            "--file_format mindir needs MindSpore, in an environment of its own; pass ckpt_ms to "
-            "write its checkpoint without it."
-        )
+    if config.format == "mindir":
+        mindir.interpreter(config.mindspore_python)
 
 
-def _onnx(
-    config: ExportConfig, network: Network, metadata: ModelMetadata, path: str
-) -> Tuple[List[Proof], str]:
-    form = _onnx_form(config)
-    write_onnx(path, onnx_chunks(network, form, metadata, config.fold))
-    proofs = _prove(config, network, runtimes.open_onnx(path), config.batch_size)
+def _onnx(exported: Export, path: str) -> Tuple[List[Proof], str]:
+    config, network = exported.config, exported.network
+    images_NHWC = _calibration_images(exported) if config.int8 else None
+    write_onnx(path, network, _onnx_form(config), exported.metadata, config.fold)
+    proofs = exported.compare(runtimes.open_onnx(path), config.batch_size)
     proof.check(proofs, config.path)
-    if not config.int8:
+    if images_NHWC is None:
         return proofs, "fp32"
     quantized = f"{path}.int8.onnx"
-    images_NHWC = _calibration_images(config, network)
     batch = runtimes.input_of(images_NHWC, network.spec, config.form)
-    int8.quantize(path, quantized, batch, {KEY: metadata.to_json()})
-    proofs = _prove(config, network, runtimes.open_onnx(quantized), config.batch_size)
+    int8.quantize(path, quantized, batch, {KEY: exported.metadata.to_json()})
+    proofs = exported.compare(runtimes.open_onnx(quantized), config.batch_size)
     _check_cosine(proofs, config.path, "int8")
     if config.accuracy_set:
-        _check_accuracy(config, network, path, quantized)
+        _check_accuracy(exported, path, quantized)
     shutil.move(quantized, path)
     return proofs, "int8"
 
@@ -115,16 +158,15 @@ def _onnx_form(config: ExportConfig) -> OnnxForm:
     )
 
 
-def _om(
-    config: ExportConfig, network: Network, metadata: ModelMetadata, path: str
-) -> Tuple[List[Proof], str]:
+def _om(exported: Export, path: str) -> Tuple[List[Proof], str]:
     """The static ONNX beside the target, then atc; without it the command line to run."""
+    config, network = exported.config, exported.network
     form = _onnx_form(config)
     onnx_path = config.path[: -len(".om")] + ".onnx"
     check_target(onnx_path, config.overwrite)
     with staged(onnx_path) as beside:
-        write_onnx(beside, onnx_chunks(network, form, metadata, config.fold))
-        proofs = _prove(config, network, runtimes.open_onnx(beside), form.batch_size)
+        write_onnx(beside, network, form, exported.metadata, config.fold)
+        proofs = exported.compare(runtimes.open_onnx(beside), form.batch_size)
         proof.check(proofs, onnx_path)
     words = ascend.command(
         onnx_path,
@@ -144,28 +186,29 @@ def _om(
     return proofs, "fp16"
 
 
-def _pb(
-    config: ExportConfig, network: Network, metadata: ModelMetadata, path: str
-) -> Tuple[List[Proof], str]:
-    tensorflow_files.write_pb(path, network, config.batch_size)
-    return _proved(config, network, runtimes.open_tensorflow(path)), "fp32"
+def _pb(exported: Export, path: str) -> Tuple[List[Proof], str]:
+    tensorflow_files.write_pb(path, exported.network, exported.config.batch_size)
+    return _compared_in_tensorflow(exported, path), "fp32"
 
 
-def _saved_model(
-    config: ExportConfig, network: Network, metadata: ModelMetadata, path: str
-) -> Tuple[List[Proof], str]:
-    tensorflow_files.write_saved_model(path, network, config.batch_size)
-    return _proved(config, network, runtimes.open_tensorflow(path)), "fp32"
+def _saved_model(exported: Export, path: str) -> Tuple[List[Proof], str]:
+    tensorflow_files.write_saved_model(path, exported.network, exported.config.batch_size)
+    return _compared_in_tensorflow(exported, path), "fp32"
 
 
-def _tflite(
-    config: ExportConfig, network: Network, metadata: ModelMetadata, path: str
-) -> Tuple[List[Proof], str]:
+def _compared_in_tensorflow(exported: Export, path: str) -> List[Proof]:
+    config = exported.config
+    proofs = exported.compare(runtimes.open_tensorflow(path), config.batch_size)
+    proof.check(proofs, config.path)
+    return proofs
+
+
+def _tflite(exported: Export, path: str) -> Tuple[List[Proof], str]:
+    config = exported.config
     precision = "int8" if config.int8 else "fp16" if config.fp16 else "fp32"
-    images_NHWC = _calibration_images(config, network) if config.int8 else None
-    tensorflow_files.write_tflite(path, network, config.batch_size, precision, images_NHWC)
-    fixed = config.batch_size or 1
-    proofs = _prove(config, network, runtimes.open_tflite(path), fixed)
+    images_NHWC = _calibration_images(exported) if config.int8 else None
+    tensorflow_files.write_tflite(path, exported.network, config.batch_size, precision, images_NHWC)
+    proofs = exported.compare(runtimes.open_tflite(path), config.batch_size or 1)
     if precision == "fp32":
         proof.check(proofs, config.path)
     else:
@@ -173,42 +216,24 @@ def _tflite(
     return proofs, precision
 
 
-def _ckpt_ms(
-    config: ExportConfig, network: Network, metadata: ModelMetadata, path: str
-) -> Tuple[List[Proof], str]:
-    mindspore_files.write_checkpoint(path, network)
+def _ckpt_ms(exported: Export, path: str) -> Tuple[List[Proof], str]:
+    mindspore_files.write_checkpoint(path, exported.network)
     return [], "fp32"
 
 
-def _mindir(
-    config: ExportConfig, network: Network, metadata: ModelMetadata, path: str
-) -> Tuple[List[Proof], str]:
-    raise ValueError(
-        "--file_format mindir is not implemented; pass ckpt_ms, load it into MindSpore's iresnet "
-        "and call mindspore.export there."
-    )
-
-
-def _proved(
-    config: ExportConfig, network: Network, opened: Dict[str, runtimes.Runtime]
-) -> List[Proof]:
-    proofs = _prove(config, network, opened, config.batch_size)
+def _mindir(exported: Export, path: str) -> Tuple[List[Proof], str]:
+    config, network = exported.config, exported.network
+    graph = graph_of(network, config.fold)
+    begun = time.perf_counter()
+    python = mindir.interpreter(config.mindspore_python)
+    proofs = [
+        mindir.write_mindir(
+            path, network, graph, exported.reference(), config.batch_size or 1, python
+        )
+    ]
+    exported.seconds_of_comparison += time.perf_counter() - begun
     proof.check(proofs, config.path)
-    return proofs
-
-
-def _prove(
-    config: ExportConfig,
-    network: Network,
-    opened: Dict[str, runtimes.Runtime],
-    batch_size: Optional[int],
-) -> List[Proof]:
-    """The opened file against the checkpoint's graph."""
-    if not opened:
-        return []
-    images_NHWC = proof.proof_images(config.proof, network.spec, config.proof_images)
-    expected_ND = embed(network, images_NHWC)
-    return proof.compare(opened, images_NHWC, expected_ND, network.spec, config.form, batch_size)
+    return proofs, "fp32"
 
 
 def _check_cosine(proofs: List[Proof], path: str, precision: str) -> None:
@@ -222,16 +247,16 @@ def _check_cosine(proofs: List[Proof], path: str, precision: str) -> None:
             )
 
 
-def _calibration_images(config: ExportConfig, network: Network) -> np.ndarray:
-    assert config.calibration is not None
-    return proof.read_images(
-        config.calibration, network.spec, int8.CALIBRATION_IMAGES, "--calibration"
-    )
+def _calibration_images(exported: Export) -> np.ndarray:
+    path, spec = exported.config.calibration, exported.network.spec
+    assert path is not None
+    return proof.read_images(path, spec, int8.CALIBRATION_IMAGES, "--calibration")
 
 
-def _check_accuracy(config: ExportConfig, network: Network, fp32: str, quantized: str) -> None:
+def _check_accuracy(exported: Export, fp32: str, quantized: str) -> None:
     """Prints accuracy before and after quantization; refuses a larger drop than the flag allows."""
-    before, after = (_accuracy(config, network, path) for path in (fp32, quantized))
+    config = exported.config
+    before, after = (_accuracy(exported, path) for path in (fp32, quantized))
     print(f"{config.accuracy_set}: accuracy {before:.4f} in fp32, {after:.4f} in int8.")
     if before - after > config.largest_drop:
         raise ValueError(
@@ -240,8 +265,9 @@ def _check_accuracy(config: ExportConfig, network: Network, fp32: str, quantized
         )
 
 
-def _accuracy(config: ExportConfig, network: Network, path: str) -> float:
-    runtime = runtimes.open_onnx(path)["onnxruntime"]
+def _accuracy(exported: Export, path: str) -> float:
+    config, network = exported.config, exported.network
+    runtime = runtimes.open_onnx(path)["onnxruntime"]()
     size = config.batch_size or ACCURACY_BATCH
 
     def embed_batch(images_NHWC: np.ndarray) -> Tuple[np.ndarray, np.ndarray]:

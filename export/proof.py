@@ -12,7 +12,7 @@ import numpy as np
 from data.eval_data_reader import decode_images, read_pairs
 from data.synthetic_faces.head import draw_identity
 from data.synthetic_faces.portrait import Portrait, draw_shot
-from export.runtimes import Run, Runtime, input_of
+from export.runtimes import Open, Run, Runtime, input_of
 from nets.lineages import NetSpec
 
 TOLERANCE = 1e-4  # largest relative difference of an fp32 file
@@ -32,25 +32,52 @@ class Proof(NamedTuple):
     lowest_cosine: float  # between the two embeddings of an image
 
 
+class Reference(NamedTuple):
+    """Images and what the checkpoint's own graph makes of them."""
+
+    images_NHWC: np.ndarray  # uint8 RGB
+    expected_ND: np.ndarray  # float32
+
+    def share(self, number: int, sharers: int) -> "Reference":
+        """A runtime's share of the images: all images have a runtime, and each runtime has images
+        enough for its first three batches."""
+        images = len(self.images_NHWC)
+        count = max(-(-images // sharers), min(images, 3 + BATCH))
+        chosen = (np.arange(count) + number * images // sharers) % images
+        return Reference(self.images_NHWC[chosen], self.expected_ND[chosen])
+
+
 def compare(
-    runtimes: Dict[str, Runtime],
-    images_NHWC: np.ndarray,
-    expected_ND: np.ndarray,
+    opened: Dict[str, Open],
+    reference: Reference,
     spec: NetSpec,
     input_form: str,
     batch_size: Optional[int],
 ) -> List[Proof]:
-    """A Proof per runtime. batch_size: of a file whose batch is fixed."""
-    batch = input_of(images_NHWC, spec, input_form)
-    proofs = []
-    for runtime in runtimes.values():
-        sizes = batch_sizes(len(batch), batch_size)
-        found_ND = run_batches(runtime.run, batch, sizes)
-        difference, cosine = differences(found_ND, expected_ND)
-        proofs.append(
-            Proof(runtime.name, len(batch), sorted(set(sizes)), float(difference), float(cosine))
-        )
-    return proofs
+    """A Proof per runtime, which share the images. batch_size: of a file whose batch is fixed."""
+    return [
+        _compare(open_file(), reference.share(number, len(opened)), spec, input_form, batch_size)
+        for number, open_file in enumerate(opened.values())  # one in memory, the next after it
+    ]
+
+
+def _compare(
+    runtime: Runtime,
+    reference: Reference,
+    spec: NetSpec,
+    input_form: str,
+    batch_size: Optional[int],
+) -> Proof:
+    batch = input_of(reference.images_NHWC, spec, input_form)
+    sizes = batch_sizes(len(batch), batch_size)
+    found_ND = run_batches(runtime.run, batch, sizes)
+    return proof_of(runtime.name, found_ND, reference.expected_ND, sizes)
+
+
+def proof_of(name: str, found_ND: np.ndarray, expected_ND: np.ndarray, sizes: List[int]) -> Proof:
+    """The Proof of a runtime's embeddings."""
+    difference, cosine = differences(found_ND, expected_ND)
+    return Proof(name, len(found_ND), sorted(set(sizes)), float(difference), float(cosine))
 
 
 def check(proofs: Sequence[Proof], path: str, tolerance: float = TOLERANCE) -> None:

@@ -3,6 +3,7 @@
 Letters: N images, H W pixels, D embedding.
 """
 
+import functools
 import importlib
 from typing import Any, Callable, Dict, NamedTuple, Optional
 
@@ -12,9 +13,9 @@ from export.onnx_writer import pixel_constants
 from inference.backends.base import ModelOptions
 from inference.preprocessing import Preprocessing, to_input
 from nets.lineages import NetSpec
-from runtime.tf1 import VERSION
 
 Run = Callable[[np.ndarray], np.ndarray]  # what the file's input takes -> float32 [N, D]
+Open = Callable[[], "Runtime"]  # opens a file
 
 
 class Runtime(NamedTuple):
@@ -51,16 +52,13 @@ def input_of(images_NHWC: np.ndarray, spec: NetSpec, input_form: str) -> np.ndar
     return to_input(images_NHWC, as_is, True, "float32")
 
 
-def open_onnx(path: str, threads: int = 0) -> Dict[str, Runtime]:
+def open_onnx(path: str, threads: int = 0) -> Dict[str, Open]:
     """An ONNX file in ONNX Runtime and OpenVINO, where they are installed. threads: 0 for all."""
-    found = {}
-    for key, module, opener in (
-        ("onnxruntime", "onnxruntime", onnx_runtime),
-        ("openvino", "openvino", openvino_runtime),
-    ):
+    found: Dict[str, Open] = {}
+    for module, opener in (("onnxruntime", onnx_runtime), ("openvino", openvino_runtime)):
         library = optional(module)
         if library is not None:
-            found[key] = opener(library, path, threads)
+            found[module] = functools.partial(opener, library, path, threads)
     return found
 
 
@@ -79,22 +77,25 @@ def openvino_runtime(library: Any, path: str, threads: int = 0, precision: str =
     return _opened(name, OpenVinoBackend, path, threads, precision)
 
 
-def open_tflite(path: str) -> Dict[str, Runtime]:
+def open_tflite(path: str) -> Dict[str, Open]:
     """A .tflite file in LiteRT, or in TensorFlow's own interpreter of it."""
     from inference.backends.litert import LiteRtBackend
+    from runtime.tf1 import VERSION
 
     name = f"tensorflow {VERSION}"
     if optional("ai_edge_litert.interpreter") is not None:
         version = getattr(optional("ai_edge_litert"), "__version__", "")
         name = f"ai-edge-litert {version}".strip()
-    return {"tflite": _opened(name, LiteRtBackend, path)}
+    return {"tflite": functools.partial(_opened, name, LiteRtBackend, path)}
 
 
-def open_tensorflow(path: str) -> Dict[str, Runtime]:
+def open_tensorflow(path: str) -> Dict[str, Open]:
     """A frozen graph, or a SavedModel by its default signature, in TensorFlow."""
     from inference.backends.tensorflow import TensorFlowBackend
+    from runtime.tf1 import VERSION
 
-    return {"tensorflow": _opened(f"tensorflow {VERSION}", TensorFlowBackend, path)}
+    name = f"tensorflow {VERSION}"
+    return {"tensorflow": functools.partial(_opened, name, TensorFlowBackend, path)}
 
 
 def _opened(

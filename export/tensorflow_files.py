@@ -7,7 +7,7 @@ from typing import Iterator, List, Optional
 
 import numpy as np
 
-from export.inference_graph import Network, build, open_session
+from export.inference_graph import Network, build
 from runtime.tf1 import tf
 
 INPUT, OUTPUT = "image", "features"
@@ -17,11 +17,9 @@ def frozen(
     network: Network, batch_size: Optional[int] = None, dtype: tf.DType = tf.uint8
 ) -> tf.GraphDef:
     """The inference graph with its weights as constants. dtype: of the images."""
-    with tf.Graph().as_default():
-        tf.identity(build(network, batch_size, dtype).features_ND, name=OUTPUT)
-        with open_session(network) as session:
-            graph_def = session.graph.as_graph_def()
-            return tf.graph_util.convert_variables_to_constants(session, graph_def, [OUTPUT])
+    with tf.Graph().as_default() as graph:
+        tf.identity(build(network, batch_size, dtype, frozen=True).features_ND, name=OUTPUT)
+        return tf.graph_util.extract_sub_graph(graph.as_graph_def(), [OUTPUT])
 
 
 def write_pb(path: str, network: Network, batch_size: Optional[int] = None) -> None:

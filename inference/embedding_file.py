@@ -68,6 +68,8 @@ class EmbeddingFile:
             if stream is not None:
                 with contextlib.suppress(OSError):  # of a full disk, which was reported already
                     stream.close()
+        if self._rows_ND is not None and not self.progress.images:
+            self._remove()  # nothing to resume: another command may write the same output
         self._rows_ND = None
 
     def append(

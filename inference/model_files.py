@@ -4,7 +4,7 @@ import contextlib
 import importlib
 import importlib.util
 import os
-from typing import Callable, Dict, NamedTuple, Optional, Tuple
+from typing import Callable, Dict, List, NamedTuple, Optional, Tuple
 
 from checkpoint.format import plain_prefix
 from checkpoint.model_metadata import KEY, ModelMetadata, read_manifest
@@ -25,8 +25,7 @@ class BackendEntry(NamedTuple):
     precisions: Tuple[str, ...]  # of PRECISIONS
 
 
-# The default is the first that is installed. The order is fixed, not measured on the machine;
-# benchmarks/embed.py backends compares two of them on a model.
+# A library's default is the first that is installed; infer.py measures (fastest_backend.py).
 BACKENDS: Dict[str, BackendEntry] = {
     "onnxruntime": BackendEntry(
         "OnnxRuntimeBackend", "onnxruntime", "pip install onnxruntime", (".onnx",), ("fp32", "int8")
@@ -145,6 +144,13 @@ def choose_backend(path: str, kind: str, backend: Optional[str], precision: str 
         commands = " or ".join(BACKENDS[name].install for name in wanted)
         raise ValueError(f"{path} needs {' or '.join(wanted)}, which is not installed: {commands}")
     return present[0]
+
+
+def installed_readers(kind: str, precision: str = "fp32") -> List[str]:
+    """Names of the installed backends that read `kind` in `precision`; may be none."""
+    names = [name for name, entry in BACKENDS.items() if kind in entry.kinds]
+    able = [name for name in names if precision in BACKENDS[name].precisions]
+    return [name for name in able if is_installed(name)]
 
 
 def is_installed(backend: str) -> bool:

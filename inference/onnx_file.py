@@ -4,6 +4,7 @@ An ONNX file is a protobuf message, ModelProto. Only the few fields below are de
 skipped, so that a file of 260 MB is read in milliseconds.
 """
 
+import functools
 import os
 from typing import Any, Dict, List, NamedTuple, Set, Tuple, Union
 
@@ -46,8 +47,15 @@ class OnnxFile(NamedTuple):
 
 def read_onnx(path: str) -> OnnxFile:
     """Reads the declarations of an .onnx file; a file that ends early is a ValueError."""
-    if os.path.getsize(path) == 0:
+    status = os.stat(path)
+    if status.st_size == 0:
         raise ValueError(f"{path} is empty; copy or export the model again.")
+    return _read_onnx(path, status.st_size, status.st_mtime_ns)
+
+
+@functools.lru_cache(maxsize=4)
+def _read_onnx(path: str, size: int, mtime_ns: int) -> OnnxFile:
+    """Kept while the file is not written again: three parts of inference/ read the declarations."""
     try:
         return _parse_model(memoryview(np.memmap(path, np.uint8, mode="r").data))
     except (_DamagedError, ProtobufError, UnicodeDecodeError) as error:

@@ -11,6 +11,7 @@ from losses import partial_fc
 from losses.centre_cosines import centre_cosines, unit_rows
 from losses.class_slices import first_rows, local_labels, slice_of
 from losses.face_losses import (
+    NormStatistics,
     curricular_progress,
     find_loss,
     magface_regulariser,
@@ -66,7 +67,7 @@ class HeadOutputs(NamedTuple):
 class HeadParts(NamedTuple):
     """How the parts of one softmax, a slice of the centres on each rank, become one."""
 
-    maximum: Callable[[tf.Tensor], tf.Tensor]  # float32 of a part -> that of all, same shape
+    maximum: Callable[[tf.Tensor], tf.Tensor]  # float32 of a part -> of all parts, same shape
     total: Callable[[tf.Tensor], tf.Tensor]  # the same for the sum
     rank: int  # whose slice this part is
     rank_count: int
@@ -122,7 +123,7 @@ def class_centres_loss(
         _filtered(cosine_NR, labels_N, config.interclass_filtering_threshold),
         labels_N,
         **arguments,
-        **_measured(chosen.options, true_N, has_N, lengths_N),
+        **_measured(chosen.measured, true_N, has_N, lengths_N),
     )
     loss_N, true_logit_N = cross_entropy(logits_NR, labels_N, parts)
     if config.loss == "magface":
@@ -166,7 +167,11 @@ def _groups(inputs: HeadInputs, config: HeadConfig, parts: HeadParts) -> List[pa
     images = inputs.embeddings_ND.shape.as_list()[0]
     groups = config.draw_groups or parts.rank_count
     return partial_fc.drawn_groups(
-        config.identities, config.sample_rate, images, groups, parts.rank, parts.rank_count
+        config.identities,
+        config.sample_rate,
+        images,
+        groups,
+        partial_fc.Part(parts.rank, parts.rank_count),
     )
 
 
@@ -288,21 +293,22 @@ def _once(value: tf.Tensor, parts: HeadParts) -> tf.Tensor:
 
 
 def _measured(
-    options: Sequence[str], true_N: tf.Tensor, has_N: tf.Tensor, lengths_N: tf.Tensor
+    names: Sequence[str], true_N: tf.Tensor, has_N: tf.Tensor, lengths_N: tf.Tensor
 ) -> Dict[str, Any]:
     """The arguments of a loss that are measured during training: lengths, moving statistics, and
     the cosines to the true identities."""
     measured: Dict[str, Any] = {}
-    if "norms_N" in options:
+    if "norms_N" in names:
         measured["norms_N"] = lengths_N
-    if "norm_mean" in options:
-        lengths_N = tf.stop_gradient(tf.clip_by_value(lengths_N, 1e-3, 100.0))
-        mean, variance = tf.nn.moments(lengths_N, [0])
+    if "norms" in names:
+        clipped_N = tf.stop_gradient(tf.clip_by_value(lengths_N, 1e-3, 100.0))
+        mean, variance = tf.nn.moments(clipped_N, [0])
         images = max(lengths_N.shape.as_list()[0], 2)
         deviation = tf.sqrt(variance * images / (images - 1))  # unbiased, as torch.std
-        measured["norm_mean"] = _moving("norm_mean", 20.0, mean)
-        measured["norm_std"] = _moving("norm_std", 100.0, deviation)
-    if "progress" in options:
+        mean = _moving("norm_mean", 20.0, mean)
+        std = _moving("norm_std", 100.0, deviation)
+        measured["norms"] = NormStatistics(lengths_N, mean, std)
+    if "progress" in names:
         variable = _state("progress", 0.0)
         measured["progress"] = _followed(variable, curricular_progress(true_N, has_N, variable))
         measured["known"] = true_N, has_N

@@ -4,63 +4,83 @@ cosine_NK is float32 in [-1, 1], up to rounding. labels_N is of any integer type
 or -1 where a row has no true identity here: such a row's cosines get no margin. Every function
 returns float32 [N, K], and its gradient is finite at every cosine.
 
-What they share: theta is the angle to the true identity's centre.
-past_pi: what follows where angle + margin passes pi, and the cosine would rise again. "line" falls
-further, in parallel to cos(theta) (for one angle m: cos(theta) - m * sin(m), as MXNet's ArcFace
-does); "none" lets it rise, as arcface_torch does.
-margin_gradient: "exact" differentiates the margin; "straight_through" lets the gradient pass as
-if there were none, as arcface_torch does.
+theta is the angle to the centre of the true identity. Every loss takes the same LogitOptions.
 """
 
 import difflib
 import math
 from typing import Any, Callable, Dict, NamedTuple, Optional, Sequence, Tuple, Union
 
+from losses.choices import LOSS_NAMES, MARGIN_GRADIENTS, PAST_PI
 from runtime.device import current
 from runtime.tf1 import tf
 
 SCALE = 64.0  # of every loss here, as arXiv:1801.07698
 SINE_FLOOR = 1e-4  # the smallest sine above 0 of a float32 cosine is 3.5e-4
-PAST_PI = ("line", "none")
-MARGIN_GRADIENTS = ("exact", "straight_through")
+NORM_RANGE = (10.0, 110.0)  # MagFace's l_a and u_a, arXiv:2103.06627, section 4.1
 
 
-def softmax(cosine_NK: tf.Tensor, labels_N: tf.Tensor, scale: float = SCALE) -> tf.Tensor:
+class LogitOptions(NamedTuple):
+    """What all losses share; softmax and cosface, which never pass pi, use the scale alone."""
+
+    scale: float = SCALE
+    # Where angle + margin passes pi the cosine would rise again. "line" decreases further, parallel
+    # to cos(theta) (with one angle m: cos(theta) - m * sin(m), as MXNet's ArcFace); "none" lets it
+    # rise, as arcface_torch.
+    past_pi: str = "line"
+    # "exact" differentiates the margin; "straight_through" treats it as a constant, as
+    # arcface_torch.
+    margin_gradient: str = "exact"
+
+
+class NormStatistics(NamedTuple):
+    """The norms of the embeddings, for AdaFace."""
+
+    norms_N: tf.Tensor  # float32; no gradient flows into them
+    mean: tf.Tensor  # scalar: moving mean
+    std: tf.Tensor  # scalar: moving standard deviation
+
+
+DEFAULTS = LogitOptions()
+
+
+def softmax(
+    cosine_NK: tf.Tensor, labels_N: tf.Tensor, options: LogitOptions = DEFAULTS
+) -> tf.Tensor:
     """scale * cos(theta): normalised softmax (NormFace, arXiv:1704.06369), no margin."""
     del labels_N
-    return scale * cosine_NK
+    return options.scale * cosine_NK
 
 
 def arcface(
     cosine_NK: tf.Tensor,
     labels_N: tf.Tensor,
     margin: float = 0.5,
-    scale: float = SCALE,
-    past_pi: str = "line",
-    margin_gradient: str = "exact",
+    options: LogitOptions = DEFAULTS,
 ) -> tf.Tensor:
     """scale * cos(theta + margin) for the true identity. arXiv:1801.07698, section 3.1."""
-    return combined(cosine_NK, labels_N, 1.0, margin, 0.0, scale, past_pi, margin_gradient)
+    return combined(cosine_NK, labels_N, 1.0, margin, 0.0, options)
 
 
 def cosface(
-    cosine_NK: tf.Tensor, labels_N: tf.Tensor, margin: float = 0.35, scale: float = SCALE
+    cosine_NK: tf.Tensor,
+    labels_N: tf.Tensor,
+    margin: float = 0.35,
+    options: LogitOptions = DEFAULTS,
 ) -> tf.Tensor:
     """scale * (cos(theta) - margin) for the true identity. arXiv:1801.09414."""
-    return scale * _with_true(cosine_NK, labels_N, lambda cosine_N: cosine_N - margin)
+    return options.scale * _with_true(cosine_NK, labels_N, lambda cosine_N: cosine_N - margin)
 
 
 def sphereface(
     cosine_NK: tf.Tensor,
     labels_N: tf.Tensor,
     margin: float = 1.35,
-    scale: float = SCALE,
-    past_pi: str = "line",
-    margin_gradient: str = "exact",
+    options: LogitOptions = DEFAULTS,
 ) -> tf.Tensor:
     """scale * cos(margin * theta) for the true identity. arXiv:1704.08063; the default is the
     normalised form's in arXiv:1801.07698 (the first paper: 4, annealed, unnormalised)."""
-    return combined(cosine_NK, labels_N, margin, 0.0, 0.0, scale, past_pi, margin_gradient)
+    return combined(cosine_NK, labels_N, margin, 0.0, 0.0, options)
 
 
 def combined(
@@ -69,43 +89,37 @@ def combined(
     m1: float = 1.0,
     m2: float = 0.3,
     m3: float = 0.2,
-    scale: float = SCALE,
-    past_pi: str = "line",
-    margin_gradient: str = "exact",
+    options: LogitOptions = DEFAULTS,
 ) -> tf.Tensor:
     """scale * (cos(m1 * theta + m2) - m3) for the true identity. arXiv:1801.07698, equation 4;
     the defaults are its CM1. "line" never lies above the value where the angle passes pi."""
 
     def bent(cosine_N):
-        return _turned(cosine_N, m1, m2, past_pi) - m3
+        return _turned(cosine_N, m1, m2, options.past_pi) - m3
 
-    return scale * _with_true(cosine_NK, labels_N, bent, margin_gradient)
+    return options.scale * _with_true(cosine_NK, labels_N, bent, options.margin_gradient)
 
 
 def adaface(
     cosine_NK: tf.Tensor,
     labels_N: tf.Tensor,
-    norms_N: tf.Tensor,
-    norm_mean: tf.Tensor,
-    norm_std: tf.Tensor,
+    norms: NormStatistics,
     margin: float = 0.4,
-    scale: float = SCALE,
     concentration: float = 0.333,
-    past_pi: str = "line",
-    margin_gradient: str = "exact",
+    options: LogitOptions = DEFAULTS,
 ) -> tf.Tensor:
     """scale * (cos(theta - margin * q) - margin * (1 + q)) for the true identity, where the image
-    quality q = concentration * (norm - norm_mean) / norm_std is cut to [-1, 1]. arXiv:2204.00964.
-    norms_N: float32 lengths of the embeddings; no gradient flows into them. norm_mean, norm_std:
-    scalars, their moving statistics. An angle that q carries below 0 stays there, as published."""
-    norms_N = tf.clip_by_value(tf.stop_gradient(norms_N), 1e-3, 100.0)
-    spread_N = (norms_N - norm_mean) / (norm_std + 1e-3)
+    quality q = concentration * (norm - mean) / std is clipped to [-1, 1]. arXiv:2204.00964. A
+    negative angle counts as 0, as published."""
+    norms_N = tf.clip_by_value(tf.stop_gradient(norms.norms_N), 1e-3, 100.0)
+    spread_N = (norms_N - norms.mean) / (norms.std + 1e-3)
     quality_N = tf.clip_by_value(concentration * spread_N, -1.0, 1.0)
 
     def bent(cosine_N):
-        return _turned(cosine_N, 1.0, -margin * quality_N, past_pi) - margin * (1.0 + quality_N)
+        turned_N = _turned(cosine_N, 1.0, -margin * quality_N, options.past_pi)
+        return turned_N - margin * (1.0 + quality_N)
 
-    return scale * _with_true(cosine_NK, labels_N, bent, margin_gradient)
+    return options.scale * _with_true(cosine_NK, labels_N, bent, options.margin_gradient)
 
 
 def curricularface(
@@ -113,9 +127,7 @@ def curricularface(
     labels_N: tf.Tensor,
     progress: tf.Tensor,
     margin: float = 0.5,
-    scale: float = SCALE,
-    past_pi: str = "line",
-    margin_gradient: str = "exact",
+    options: LogitOptions = DEFAULTS,
     known: Optional[Tuple[tf.Tensor, tf.Tensor]] = None,
 ) -> tf.Tensor:
     """ArcFace whose hard negatives, those above cos(theta + margin), count cos * (progress + cos).
@@ -131,8 +143,10 @@ def curricularface(
         cosine_NK > hard_above_N[:, None], cosine_NK * (progress + cosine_NK), cosine_NK
     )
     hardened_NK, hardened_N = take_true(hardened_NK, labels_N)  # of a label -1: identity 0's
-    target_N = _passing(cosine_N, _turned(cosine_N, 1.0, margin, past_pi), margin_gradient)
-    return scale * put_true(hardened_NK, labels_N, tf.where(labels_N >= 0, target_N, hardened_N))
+    target_N = _turned(cosine_N, 1.0, margin, options.past_pi)
+    target_N = _passing(cosine_N, target_N, options.margin_gradient)
+    target_N = tf.where(labels_N >= 0, target_N, hardened_N)
+    return options.scale * put_true(hardened_NK, labels_N, target_N)
 
 
 def curricular_progress(
@@ -152,29 +166,25 @@ def magface(
     norms_N: tf.Tensor,
     low_margin: float = 0.45,
     high_margin: float = 0.8,
-    scale: float = SCALE,
-    past_pi: str = "line",
-    margin_gradient: str = "exact",
-    low_norm: float = 10.0,
-    high_norm: float = 110.0,
+    options: LogitOptions = DEFAULTS,
 ) -> tf.Tensor:
-    """ArcFace whose margin grows in a straight line from low_margin at an embedding of length
-    low_norm to high_margin at high_norm. arXiv:2103.06627. norms_N: float32 lengths of the
-    embeddings, into which the gradient flows; the loss also needs `magface_regulariser`."""
+    """ArcFace with a margin that is linear in the embedding's norm, from low_margin to high_margin
+    over NORM_RANGE. arXiv:2103.06627. norms_N: float32 norms of the embeddings, with gradient; the
+    loss also needs `magface_regulariser`."""
+    low_norm, high_norm = NORM_RANGE
     share_N = (tf.clip_by_value(norms_N, low_norm, high_norm) - low_norm) / (high_norm - low_norm)
     margin_N = low_margin + (high_margin - low_margin) * share_N
 
     def bent(cosine_N):
-        return _turned(cosine_N, 1.0, margin_N, past_pi)
+        return _turned(cosine_N, 1.0, margin_N, options.past_pi)
 
-    return scale * _with_true(cosine_NK, labels_N, bent, margin_gradient)
+    return options.scale * _with_true(cosine_NK, labels_N, bent, options.margin_gradient)
 
 
-def magface_regulariser(
-    norms_N: tf.Tensor, low_norm: float = 10.0, high_norm: float = 110.0
-) -> tf.Tensor:
-    """norm / high_norm^2 + 1 / norm, which pulls embeddings towards high_norm: float32 [N].
+def magface_regulariser(norms_N: tf.Tensor) -> tf.Tensor:
+    """norm / high^2 + 1 / norm, with high the end of NORM_RANGE, which norms approach: float32 [N].
     arXiv:2103.06627, times 20 or 35 in its experiments."""
+    low_norm, high_norm = NORM_RANGE
     norms_N = tf.clip_by_value(norms_N, low_norm, high_norm)
     return norms_N / high_norm**2 + 1.0 / norms_N
 
@@ -248,35 +258,30 @@ class Loss(NamedTuple):
 
     function: Callable[..., tf.Tensor]
     margins: Dict[str, Margin]  # in the order of --margin
-    options: Tuple[str, ...]  # of past_pi, margin_gradient, and what training measures
+    measured: Tuple[str, ...] = ()  # arguments that are computed in each step
 
 
-_ANGULAR = ("past_pi", "margin_gradient")
 _ANGLE = Margin(0.5, 0.0, 1.57)
 SCALES = (1.0, 1000.0)
 
 LOSSES = {
-    "softmax": Loss(softmax, {}, ()),
-    "arcface": Loss(arcface, {"margin": _ANGLE}, _ANGULAR),
-    "cosface": Loss(cosface, {"margin": Margin(0.35, 0.0, 1.0)}, ()),
-    "sphereface": Loss(sphereface, {"margin": Margin(1.35, 1.0, 4.0)}, _ANGULAR),
+    "softmax": Loss(softmax, {}),
+    "arcface": Loss(arcface, {"margin": _ANGLE}),
+    "cosface": Loss(cosface, {"margin": Margin(0.35, 0.0, 1.0)}),
+    "sphereface": Loss(sphereface, {"margin": Margin(1.35, 1.0, 4.0)}),
     "combined": Loss(
         combined,
         {"m1": Margin(1.0, 0.5, 4.0), "m2": Margin(0.3, 0.0, 1.57), "m3": Margin(0.2, 0.0, 1.0)},
-        _ANGULAR,
     ),
-    "adaface": Loss(
-        adaface,
-        {"margin": Margin(0.4, 0.0, 1.0)},
-        _ANGULAR + ("norms_N", "norm_mean", "norm_std"),
-    ),
-    "curricularface": Loss(curricularface, {"margin": _ANGLE}, _ANGULAR + ("progress", "known")),
+    "adaface": Loss(adaface, {"margin": Margin(0.4, 0.0, 1.0)}, ("norms",)),
+    "curricularface": Loss(curricularface, {"margin": _ANGLE}, ("progress", "known")),
     "magface": Loss(
         magface,
         {"low_margin": Margin(0.45, 0.0, 1.57), "high_margin": Margin(0.8, 0.0, 1.57)},
-        _ANGULAR + ("norms_N",),
+        ("norms_N",),
     ),
 }
+assert tuple(LOSSES) == LOSS_NAMES
 
 
 def find_loss(
@@ -295,8 +300,8 @@ def find_loss(
         )
     loss = LOSSES[name]
     arguments: Dict[str, Any] = _margins(name, loss.margins, margin)
-    arguments["scale"] = SCALE if scale is None else float(scale)
-    if not SCALES[0] <= arguments["scale"] <= SCALES[1]:
+    options = LogitOptions(SCALE if scale is None else float(scale), past_pi, margin_gradient)
+    if not SCALES[0] <= options.scale <= SCALES[1]:
         raise ValueError(f"--scale {scale} is out of range: it must be 1 or more and 1000 or less.")
     for option, value, known in (
         ("past_pi", past_pi, PAST_PI),
@@ -304,9 +309,7 @@ def find_loss(
     ):
         if value not in known:
             raise ValueError(f"--{option} {value} is not known; choose one of {', '.join(known)}.")
-        if option in loss.options:
-            arguments[option] = value
-    return loss, arguments
+    return loss, dict(arguments, options=options)
 
 
 def _margins(

@@ -30,19 +30,29 @@ class Group(NamedTuple):
     draws: int  # how many of them a step reads
 
 
+class Part(NamedTuple):
+    """One of several equal parts of the identities, as the slice of a rank."""
+
+    index: int = 0  # type: ignore[assignment]
+    count: int = 1  # type: ignore[assignment]  # how many parts there are
+
+
+WHOLE = Part()
+
+
 def drawn_groups(
     identities: int,
     sample_rate: float,
     batch_size: int,
     draw_groups: int = 1,
-    index: int = 0,
-    count: int = 1,
+    part: Part = WHOLE,
     whole: bool = False,
 ) -> List[Group]:
-    """The groups of part `index` of `count`: [Group]; or a ValueError if a group may have to hold
-    more of a batch's identities than it draws. batch_size: images of all ranks together.
+    """The groups of one part; a ValueError if a group may have to hold more of a batch's identities
+    than it draws. batch_size: images of all ranks together.
     A group gets 1 / draw_groups of a batch's images, more or less: it must hold SHARES times that
     and a few, or with `whole` all of them; see fitting."""
+    index, count = part
     if draw_groups < 1 or draw_groups % count:
         raise ValueError(
             f"--draw_groups {draw_groups} cannot be shared among {count} ranks: it must be a "

@@ -7,6 +7,7 @@ InsightFace_TF, so that its checkpoints load as they are.
 import functools
 
 from nets.layers import (
+    Kernel,
     LayerContext,
     conv,
     dense,
@@ -34,7 +35,7 @@ def resnet_e_ir(pixels_NHWC: tf.Tensor, context: LayerContext) -> tf.Tensor:
     spec, lineage = context.spec, context.lineage
     names = NORM_NAMES[lineage.norm]
     with tf.variable_scope(f"resnet_v1_{spec.scope_depth}"):
-        x = conv(pixels_NHWC, spec.channels(STEM), 3, 1, context, "conv1")
+        x = conv(pixels_NHWC, spec.channels(STEM), Kernel(3), context, "conv1")
         x = prelu(norm(x, context, names["conv1"]), context, "prelu0")
         for stage, units in enumerate(lineage.units[spec.net_depth], start=1):
             channels = spec.channels(lineage.widths[stage - 1])
@@ -70,11 +71,11 @@ def _basic_block(
     x_NHWC: tf.Tensor, channels: int, outputs: int, stride: int, context: LayerContext
 ) -> tf.Tensor:
     """3x3, norm, PReLU, 3x3 at `stride`, norm."""
-    y = conv(x_NHWC, channels, 3, 1, context, "conv1")
+    y = conv(x_NHWC, channels, Kernel(3), context, "conv1")
     if context.lineage.norm_after_conv1:
         y = norm(y, context, "conv1_bn2")
     y = prelu(y, context, "prelu_layer")
-    y = conv(y, outputs, 3, stride, context, "conv2")
+    y = conv(y, outputs, Kernel(3, stride), context, "conv2")
     return norm(y, context, NORM_NAMES[context.lineage.norm]["conv2"])
 
 
@@ -82,13 +83,13 @@ def _bottleneck(
     x_NHWC: tf.Tensor, channels: int, outputs: int, stride: int, context: LayerContext
 ) -> tf.Tensor:
     """1x1, norm, PReLU, 3x3, norm, PReLU, 1x1 at `stride`, norm: CVLface's deepest nets."""
-    y = conv(x_NHWC, channels, 1, 1, context, "conv1")
+    y = conv(x_NHWC, channels, Kernel(1), context, "conv1")
     y = norm(y, context, "conv1_bn2")
     y = prelu(y, context, "prelu_layer")
-    y = conv(y, channels, 3, 1, context, "conv2")
+    y = conv(y, channels, Kernel(3), context, "conv2")
     y = norm(y, context, "conv2_bn/BatchNorm")
     y = prelu(y, context, "prelu_layer2")
-    y = conv(y, outputs, 1, stride, context, "conv3")
+    y = conv(y, outputs, Kernel(1, stride), context, "conv3")
     return norm(y, context, "conv3_bn/BatchNorm")
 
 
@@ -100,7 +101,7 @@ def _shortcut(
     lineage, channels = context.lineage, x_NHWC.shape.as_list()[-1]
     first_conv = lineage.first_shortcut == "conv" and stride > 1
     if channels != outputs or first_conv:
-        short = conv(x_NHWC, outputs, 1, stride, context, "shortcut_conv")
+        short = conv(x_NHWC, outputs, Kernel(1, stride), context, "shortcut_conv")
         return norm(short, context, "shortcut_bn/BatchNorm")
     if stride == 1:
         return normal_NHWC if lineage.identity_carries_norm else x_NHWC

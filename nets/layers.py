@@ -57,31 +57,38 @@ class LayerContext(NamedTuple):
         return self.options.wrap_unit(unit) if self.options.wrap_unit else unit
 
 
+class Kernel(NamedTuple):
+    """The geometry of a convolution."""
+
+    size: int  # height and width
+    stride: int = 1
+    groups: int = 1  # of channels; as many as there are channels: depthwise
+    padding: Optional[int] = None  # on each side; None: half the size, rounded down
+
+
 def conv(
     x_NHWC: tf.Tensor,
     filters: int,
-    size: int,
-    stride: int,
+    kernel: Kernel,
     context: LayerContext,
     name: str,
-    padding: Optional[int] = None,
-    groups: int = 1,
     bias: bool = False,
 ) -> tf.Tensor:
-    """Convolution with symmetric padding (default: half the size), as MXNet and PyTorch pad.
+    """Convolution with symmetric padding, as MXNet and PyTorch pad.
     [N, H, W, C] -> [N, ceil(H / stride), ceil(W / stride), filters] at the default padding."""
     channels = x_NHWC.shape.as_list()[-1]
+    size, stride, groups, padding = kernel
     depthwise = groups == channels == filters
     shape = [size, size] + ([channels, 1] if depthwise else [channels // groups, filters])
     area = size * size
     start = initializer(context.lineage.conv_init, area * channels // groups, area * filters)
     with tf.variable_scope(name):
-        kernel = weight("W_conv2d", shape, start, decay=context.decays("conv"))
-        kernel = tf.cast(kernel, context.options.compute_dtype)
+        weights = weight("W_conv2d", shape, start, decay=context.decays("conv"))
+        weights = tf.cast(weights, context.options.compute_dtype)
         padding = (size - 1) // 2 if padding is None else padding
         y = convolve(
             tf.cast(x_NHWC, context.options.compute_dtype),
-            kernel,
+            weights,
             stride,
             padding,
             groups,
@@ -182,11 +189,9 @@ def _batch_norm(x_NHWC: tf.Tensor, context: LayerContext, gamma: str) -> tf.Tens
     scale, offset = _affine(x_NHWC, context, gamma)
     mean, variance = _moving(x_NHWC)
     if not context.training:
-        return _fused(x_NHWC, scale, offset, mean, variance, context.lineage.eps, training=False)[0]
+        return _fused(x_NHWC, scale, offset, context.lineage.eps, (mean, variance))[0]
     if context.options.mean_over_ranks is None:
-        y, batch_mean, batch_variance = _fused(
-            x_NHWC, scale, offset, mean, variance, context.lineage.eps, training=True
-        )
+        y, batch_mean, batch_variance = _fused(x_NHWC, scale, offset, context.lineage.eps)
         handed_out = True  # the fused kernel returns n/(n-1) times the variance that it used
     else:
         y, batch_mean, batch_variance = _synchronised(x_NHWC, scale, offset, context)
@@ -200,12 +205,18 @@ def _batch_norm(x_NHWC: tf.Tensor, context: LayerContext, gamma: str) -> tf.Tens
     return y
 
 
-def _fused(x_NHWC, scale, offset, mean, variance, eps, training):
-    """TensorFlow's fused kernel, without the eps floor of its Python wrapper. Half precision goes
-    through float32 on TensorFlow 1, whose CPU kernel knows nothing else."""
+def _fused(
+    x_NHWC: tf.Tensor,
+    scale: tf.Tensor,
+    offset: tf.Tensor,
+    eps: float,
+    moments: Optional[Tuple[tf.Tensor, tf.Tensor]] = None,
+) -> Tuple[tf.Tensor, tf.Tensor, tf.Tensor]:
+    """TensorFlow's fused kernel -> (y, mean, variance), without its Python wrapper's floor of eps.
+    moments: mean and variance to normalise by; None: those of the batch. Half precision is cast to
+    float32 on TensorFlow 1, the only type of its CPU kernel."""
     dtype = x_NHWC.dtype
-    if training:
-        mean, variance = tf.zeros([0]), tf.zeros([0])
+    mean, variance = moments or (tf.zeros([0]), tf.zeros([0]))
     y, batch_mean, batch_variance = tf.raw_ops.FusedBatchNormV3(
         x=x_NHWC if TF2 else tf.cast(x_NHWC, tf.float32),
         scale=scale,
@@ -213,7 +224,7 @@ def _fused(x_NHWC, scale, offset, mean, variance, eps, training):
         mean=mean,
         variance=variance,
         epsilon=eps,
-        is_training=training,
+        is_training=moments is None,
     )[:3]
     return tf.cast(y, dtype), batch_mean, batch_variance
 
@@ -236,7 +247,7 @@ def _renorm(x_NHWC: tf.Tensor, context: LayerContext, gamma: str) -> tf.Tensor:
     mean, variance = _moving(x_NHWC)
     eps = context.lineage.eps
     if not context.training:
-        return _fused(x_NHWC, scale, offset, mean, variance, eps, training=False)[0]
+        return _fused(x_NHWC, scale, offset, eps, (mean, variance))[0]
     x = tf.cast(x_NHWC, tf.float32)
     batch_mean, batch_variance = tf.nn.moments(x, [0, 1, 2])
     batch_deviation = tf.sqrt(batch_variance + eps)
@@ -333,7 +344,7 @@ def prelu(x: tf.Tensor, context: LayerContext, name: str) -> tf.Tensor:
 
 @tf.custom_gradient
 def _prelu(x: tf.Tensor, alphas: tf.Tensor) -> Any:
-    """PReLU in a third fewer passes over memory than what TensorFlow derives."""
+    """PReLU with a third less memory traffic than the gradient that TensorFlow derives."""
     below = tf.minimum(x, tf.zeros([], x.dtype))
     slopes = alphas - tf.ones([], x.dtype)
 

@@ -4,9 +4,8 @@ Letters: N images, H W pixels, C channels, D embedding. Scopes are InsightFace_P
 """
 
 import functools
-from typing import Optional
 
-from nets.layers import LayerContext, conv, dense, flatten, norm, prelu
+from nets.layers import Kernel, LayerContext, conv, dense, flatten, norm, prelu
 from runtime.tf1 import tf
 
 HIDDEN = (128, 256, 512)  # of a depthwise block; the same in every form, so wide forms expand by 1
@@ -20,9 +19,10 @@ def mobilefacenet(pixels_NHWC: tf.Tensor, context: LayerContext) -> tf.Tensor:
     narrow, middle, wide = (spec.channels(count) for count in HIDDEN)
     counts = lineage.units[spec.net_depth]
     with tf.variable_scope("mobilefacenet"):
-        x = _conv_block(pixels_NHWC, first, 3, 2, context, "conv1")
+        x = _conv_block(pixels_NHWC, first, Kernel(3, stride=2), context, "conv1")
         if counts[0] == 1:  # its groups are 64 even where there are 128 channels
-            x = _conv_block(x, first, 3, 1, context, "conv2_dw", spec.channels(64))
+            kernel = Kernel(3, groups=spec.channels(64))
+            x = _conv_block(x, first, kernel, context, "conv2_dw")
         else:
             x = _residuals(x, counts[0], narrow, context, "conv_2")
         x = _depthwise(x, stage2, 2, narrow, context, "conv_23")
@@ -31,35 +31,23 @@ def mobilefacenet(pixels_NHWC: tf.Tensor, context: LayerContext) -> tf.Tensor:
         x = _residuals(x, counts[2], middle, context, "conv_4")
         x = _depthwise(x, stage4, 2, wide, context, "conv_45")
         x = _residuals(x, counts[3], middle, context, "conv_5")
-        x = _conv_block(x, spec.channels(LAST), 1, 1, context, "conv_6_sep")
+        x = _conv_block(x, spec.channels(LAST), Kernel(1), context, "conv_6_sep")
         return _embed(x, context)
 
 
 def _conv_block(
-    x_NHWC: tf.Tensor,
-    filters: int,
-    size: int,
-    stride: int,
-    context: LayerContext,
-    name: str,
-    groups: int = 1,
+    x_NHWC: tf.Tensor, filters: int, kernel: Kernel, context: LayerContext, name: str
 ) -> tf.Tensor:
     with tf.variable_scope(name):
-        x = conv(x_NHWC, filters, size, stride, context, "conv", groups=groups)
+        x = conv(x_NHWC, filters, kernel, context, "conv")
         return prelu(norm(x, context, "bn"), context, "prelu")
 
 
 def _linear_block(
-    x_NHWC: tf.Tensor,
-    filters: int,
-    size: int,
-    context: LayerContext,
-    name: str,
-    groups: int = 1,
-    padding: Optional[int] = None,
+    x_NHWC: tf.Tensor, filters: int, kernel: Kernel, context: LayerContext, name: str
 ) -> tf.Tensor:
     with tf.variable_scope(name):
-        x = conv(x_NHWC, filters, size, 1, context, "conv", groups=groups, padding=padding)
+        x = conv(x_NHWC, filters, kernel, context, "conv")
         return norm(x, context, "bn")
 
 
@@ -68,9 +56,9 @@ def _depthwise(
 ) -> tf.Tensor:
     """1x1 up to `hidden` channels, 3x3 on each of them at `stride`, 1x1 down to `filters`."""
     with tf.variable_scope(name):
-        x = _conv_block(x_NHWC, hidden, 1, 1, context, "conv")
-        x = _conv_block(x, hidden, 3, stride, context, "conv_dw", groups=hidden)
-        return _linear_block(x, filters, 1, context, "project")
+        x = _conv_block(x_NHWC, hidden, Kernel(1), context, "conv")
+        x = _conv_block(x, hidden, Kernel(3, stride, groups=hidden), context, "conv_dw")
+        return _linear_block(x, filters, Kernel(1), context, "project")
 
 
 def _residuals(
@@ -99,7 +87,8 @@ def _embed(x_NHWC: tf.Tensor, context: LayerContext) -> tf.Tensor:
             f"{spec.lineage} ends in a square kernel. Pass one of equal sides."
         )
     channels = x_NHWC.shape.as_list()[-1]
-    x = _linear_block(x_NHWC, channels, side, context, "conv_6_dw", groups=channels, padding=0)
+    whole = Kernel(side, groups=channels, padding=0)
+    x = _linear_block(x_NHWC, channels, whole, context, "conv_6_dw")
     x = flatten(tf.cast(x, tf.float32))
     x = dense(x, spec.embedding_size, context, "linear", bias=False)
     return norm(x, context, "bn", gamma=context.lineage.last_gamma)

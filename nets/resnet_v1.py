@@ -6,7 +6,7 @@ Letters: N images, H W pixels, C channels, D embedding.
 
 import functools
 
-from nets.layers import LayerContext, conv, dropout, norm, squeeze_excite, subsample
+from nets.layers import Kernel, LayerContext, conv, dropout, norm, squeeze_excite, subsample
 from runtime.tf1 import tf
 
 STEM = 64
@@ -29,7 +29,7 @@ def resnet_v1(pixels_NHWC: tf.Tensor, context: LayerContext) -> tf.Tensor:
                 with tf.variable_scope(f"block{stage}/unit_{number}/bottleneck_v1"):
                     x = context.wrap(unit)(x)
         x = dropout(tf.reduce_mean(x, [1, 2], keepdims=True), context)
-        x = conv(x, spec.embedding_size, 1, 1, context, "logits", bias=True)
+        x = conv(x, spec.embedding_size, Kernel(1), context, "logits", bias=True)
         return tf.cast(tf.squeeze(x, [1, 2]), tf.float32)
 
 
@@ -41,11 +41,11 @@ def bottleneck_unit(
     outputs = channels * context.lineage.expansion
     short = subsample(x_NHWC, stride)
     if x_NHWC.shape.as_list()[-1] != outputs:
-        short = conv(x_NHWC, outputs, 1, stride, context, "shortcut_conv")
+        short = conv(x_NHWC, outputs, Kernel(1, stride), context, "shortcut_conv")
         short = norm(short, context, "shortcut_bn/BatchNorm")
     y = _conv_norm_relu(x_NHWC, channels, 1, 1, context, "conv1")
     y = _conv_norm_relu(y, channels, 3, stride, context, "conv2")
-    y = norm(conv(y, outputs, 1, 1, context, "conv3"), context, "conv3_bn/BatchNorm")
+    y = norm(conv(y, outputs, Kernel(1), context, "conv3"), context, "conv3_bn/BatchNorm")
     y = squeeze_excite(y, context) if context.spec.block == "se" else y
     return tf.nn.relu(y + short)
 
@@ -53,5 +53,5 @@ def bottleneck_unit(
 def _conv_norm_relu(
     x_NHWC: tf.Tensor, filters: int, size: int, stride: int, context: LayerContext, name: str
 ) -> tf.Tensor:
-    x = conv(x_NHWC, filters, size, stride, context, name)
+    x = conv(x_NHWC, filters, Kernel(size, stride), context, name)
     return tf.nn.relu(norm(x, context, f"{name}_bn/BatchNorm"))

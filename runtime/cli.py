@@ -103,4 +103,5 @@ def _file_error(error: OSError) -> str:
 def _ours(error: BaseException) -> bool:
     """Whether a line of this repository raised the error, and not a library that it called."""
     raised_in = os.path.abspath(traceback.extract_tb(error.__traceback__)[-1].filename)
-    return raised_in.startswith(ROOT + os.sep) and "site-packages" not in raised_in
+    inside = raised_in[len(ROOT) :]  # ROOT is in site-packages where the project is installed
+    return raised_in.startswith(ROOT + os.sep) and "site-packages" not in inside

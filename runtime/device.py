@@ -8,6 +8,7 @@ The life of a training run, in the order of the calls:
 
     device = strategy(config.device)
     ranks = device.ranks(environ)                    # None: the flags name the ranks
+    config = device.adapt(config, ranks.size)
     with tf.Graph().as_default():
         device.build_graph()                         # before the first variable
         element, waited = device.next_batch(iterator)
@@ -18,14 +19,17 @@ The life of a training run, in the order of the calls:
             train = device.repeat_step(session, train, steps_per_call)
 """
 
+import logging
 import math
-from typing import Any, Callable, List, Mapping, Optional, Sequence, Tuple
+from typing import Any, Callable, List, Mapping, Optional, Sequence, Tuple, TypeVar
 
 from runtime import tf1
 from runtime.distributed.collectives import Collectives
 from runtime.distributed.ranks import Ranks
 from runtime.flags import DEVICES
 from runtime.tf1 import TF2, tf
+
+C = TypeVar("C")
 
 
 class Device:
@@ -43,6 +47,16 @@ class Device:
     def ranks(self, environ: Mapping[str, str]) -> Optional[Ranks]:
         """The ranks that the environment defines; None where flags define them."""
         return None
+
+    def adapt(self, config: C, size: int) -> C:
+        """The config of a training that holds on this device; here the same, with a log line about
+        flags that are for an NPU. size: the ranks of the run."""
+        from runtime.npu.options import TYPED
+
+        given = [name for name in TYPED + ("npu_option",) if getattr(config, name)]
+        if given:
+            logging.info("--%s is for --device npu and has no effect here.", ", --".join(given))
+        return config
 
     def build_graph(self) -> None:
         """Marks the default graph as one for this device, before its first variable is made."""
@@ -220,6 +234,11 @@ class Npu(Device):
         from runtime.npu import card
 
         return card.ranks(environ)
+
+    def adapt(self, config: C, size: int) -> C:
+        from runtime.npu import training_limits
+
+        return training_limits.adapt(config, size)
 
     def build_graph(self) -> None:
         """Ref variables: the adapter is not known to run the gathers and scatters of the resource

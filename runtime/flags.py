@@ -189,15 +189,15 @@ def parse_flags(
     wrong type or a value out of range is a ValueError that names it. A class attribute
     HELP_PAGES = {"npu_help": function} makes --npu_help print function() and exit."""
     flags = flags_of(config_class)
-    words = list(sys.argv[1:] if argv is None else argv)
-    if "--help_all" in words or "--help" in words or "-h" in words:
-        print(_help_page(flags, description, everything="--help_all" in words), end="")
+    arguments = list(sys.argv[1:] if argv is None else argv)
+    if "--help_all" in arguments or "--help" in arguments or "-h" in arguments:
+        print(_help_page(flags, description, everything="--help_all" in arguments), end="")
         raise SystemExit(0)
     for name, page in _help_pages(config_class).items():
-        if f"--{name}" in words:
+        if f"--{name}" in arguments:
             print(page())
             raise SystemExit(0)
-    known, unknown = _parser(flags).parse_known_args(_spell_switches(words, flags))
+    known, unknown = _parser(flags).parse_known_args(_spell_switches(arguments, flags))
     given = {name: value for name, value in vars(known).items() if value is not _ABSENT}
     given.update(_positional(unknown, given, flags))
     values = read_yaml(given["config"], config_class) if given.get("config") else {}
@@ -211,21 +211,21 @@ def parse_command(
     """argv of a script with subcommands, `infer.py embed --images x` -> (name, its config).
 
     commands: {name: config class}; the first line of a class's docstring is its help."""
-    words = list(sys.argv[1:] if argv is None else argv)
+    arguments = list(sys.argv[1:] if argv is None else argv)
     names = ", ".join(commands)
-    if words and words[0] in ("-h", "--help", "--help_all"):
+    if arguments and arguments[0] in ("-h", "--help", "--help_all"):
         lines = [f"  {name:<12} {_first_sentence(kind)}" for name, kind in commands.items()]
         print(f"{description.strip()}\n\ncommands (each has its own --help):")
         print("\n".join(lines))
         raise SystemExit(0)
-    if not words:
+    if not arguments:
         raise ValueError(f"a command is missing; pass one of {names}.")
-    if words[0] not in commands:
-        near = difflib.get_close_matches(words[0], commands, 1)
+    if arguments[0] not in commands:
+        near = difflib.get_close_matches(arguments[0], commands, 1)
         hint = f" Did you mean {near[0]}?" if near else ""
-        raise ValueError(f"{words[0]} is not a command; choose one of {names}.{hint}")
-    config_class = commands[words[0]]
-    return words[0], parse_flags(config_class, words[1:], config_class.__doc__)
+        raise ValueError(f"{arguments[0]} is not a command; choose one of {names}.{hint}")
+    config_class = commands[arguments[0]]
+    return arguments[0], parse_flags(config_class, arguments[1:], config_class.__doc__)
 
 
 def build(config_class: Type[C], values: Mapping[str, Any]) -> C:
@@ -290,7 +290,7 @@ def _parser(flags):
     return parser
 
 
-def _spell_switches(words, flags):
+def _spell_switches(arguments, flags):
     """--loud, --no_loud and --loud yes -> --loud=true, --loud=false and --loud=yes: a switch never
     takes a word that is not its value, as in `--decode PATH`."""
     switches = {
@@ -299,7 +299,7 @@ def _spell_switches(words, flags):
         if _plain(item.kind) is bool
         for name in (f"--{item.name}",) + tuple(f"--{alias}" for alias in item.meta["alias"])
     }
-    found, rest = [], list(words)
+    found, rest = [], list(arguments)
     while rest:
         word = rest.pop(0)
         positive = f"--{word[5:]}" if word.startswith("--no_") else ""
@@ -313,12 +313,12 @@ def _spell_switches(words, flags):
     return found
 
 
-def _positional(words, given, flags):
+def _positional(arguments, given, flags):
     """What argparse left over -> {name: value} of the positional flags; a ValueError otherwise."""
-    unknown = [word for word in words if word.startswith("-")]
+    unknown = [word for word in arguments if word.startswith("-")]
     if unknown:
         raise ValueError(_unknown(unknown[0].split("=")[0], flags, prefix="--"))
-    values, rest = {}, list(words)
+    values, rest = {}, list(arguments)
     for item in flags:
         if not item.meta["positional"] or not rest:
             continue
@@ -414,7 +414,10 @@ def _metavar(item):
 
 
 def _program():
-    """How the script was called: `python train_nets.py`, `python -m evaluation.report`."""
+    """How the script was called: `python train_nets.py`, `python -m evaluation.report`, or
+    `insightface-tf train`, which insightface_tf/__main__.py passes on."""
+    if "INSIGHTFACE_TF_PROGRAM" in os.environ:
+        return os.environ["INSIGHTFACE_TF_PROGRAM"]
     spec = getattr(sys.modules.get("__main__"), "__spec__", None)
     if spec is None or not spec.name or spec.name == "__main__":
         return f"python {os.path.relpath(sys.argv[0])}" if sys.argv[0] else "python"
@@ -516,9 +519,9 @@ def _check_range(item, value):
 
 
 def _range(meta):
-    words = {"low": "{} or more", "above": "above {}", "high": "{} or less", "below": "below {}"}
+    phrases = {"low": "{} or more", "above": "above {}", "high": "{} or less", "below": "below {}"}
     return " and ".join(
-        text.format(meta[key]) for key, text in words.items() if meta[key] is not None
+        text.format(meta[key]) for key, text in phrases.items() if meta[key] is not None
     )
 
 

@@ -1,8 +1,9 @@
-"""A device's name -> the session's ConfigProto; the only room that knows how devices differ."""
+"""The ConfigProto of a session for each `--device`."""
 
 import os
 from typing import Any
 
+from runtime import gpu_preflight
 from runtime.flags import DEVICES
 from runtime.npu import adapter, card, options
 from runtime.tf1 import TF2, tf
@@ -14,22 +15,16 @@ def session_config(
     """ConfigProto for `--device`; a GPU or an NPU that is not there ends here, before a graph is
     built. flags: the NpuFlags of a training; without them an NPU is for inference."""
     if device not in DEVICES:
-        raise ValueError(
-            f"--device {device} is not known here; choose one of {', '.join(DEVICES)}."
-        )
+        raise ValueError(f"--device {device} is unknown; choose one of {', '.join(DEVICES)}.")
     config = tf.ConfigProto(log_device_placement=log_device_mapping)
     if device == "npu":
         return _for_npu(config, xla, flags)
+    gpu_preflight.check_device(device)
     if xla:
         _compile(config)
     if device == "cpu":
         config.device_count["GPU"] = 0
         return adapter.host_only(config) if adapter.is_loaded() else config
-    if not tf.config.experimental.list_physical_devices("GPU"):
-        raise ValueError(
-            "--device gpu: TensorFlow sees no GPU on this machine; install its CUDA libraries "
-            "(pip install 'tensorflow[and-cuda]') or pass --device cpu."
-        )
     config.allow_soft_placement = True
     config.gpu_options.allow_growth = True
     return config

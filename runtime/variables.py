@@ -1,27 +1,43 @@
-"""Variables and what their owners say of them: the layer that makes a weight says if it decays, and
-whether it is a slice of a larger one."""
+"""Variables and their properties: the layer that creates a weight marks whether it decays and
+whether it is a slice of a larger variable."""
 
-import collections
 import copy
 import re
 import zlib
+from typing import Any, List, NamedTuple, Optional, Tuple
 
 from runtime.tf1 import tf
 
 DECAYED = "decayed_variables"
 SLICED = "sliced_variables"
+OPTIONAL = "optional_variables"  # which a checkpoint may lack: they keep their first values then
 _REPLICA = re.compile(r"^replica_\d+(/|$)")  # the scope of a host's second rank and the next
 
-# A variable in a checkpoint: its name there, the shape of the whole of it, and which part of that
-# it is, as SaveV2 and RestoreV2 write it: "1000 512 250,250:0,512" is rows 250 to 499; "" all.
-Stored = collections.namedtuple("Stored", "name full_shape slice_spec")
+Variable = Any  # tf.Variable, of the ref or the resource kind
 
 
-def weight(name, shape, initializer, decay=False, trainable=True, slice_of=None):
-    """A float32 variable of the current scope. decay: whether L2 pulls it towards zero.
-    slice_of: (first_row, all_rows), where it is rows of a variable that several ranks hold.
-    Where the initializer has no seed of its own, the graph's seed and the variable's name are it:
-    one more operation elsewhere in the graph changes no first weight, and each rank's is the same.
+class Stored(NamedTuple):
+    """A variable in a checkpoint."""
+
+    name: str
+    full_shape: Tuple[int, ...]  # of the whole variable
+    # The part of it, in the format of SaveV2 and RestoreV2: "1000 512 250,250:0,512" is rows 250
+    # to 499; "" is all.
+    slice_spec: str
+
+
+def weight(
+    name: str,
+    shape: List[int],
+    initializer: Any,
+    decay: bool = False,
+    trainable: bool = True,
+    slice_of: Optional[Tuple[int, int]] = None,
+) -> Variable:
+    """A float32 variable of the current scope. decay: whether weight decay includes it.
+    slice_of: (first_row, all_rows) where it is rows of a variable that several ranks hold.
+    An initializer without a seed gets one from the variable's name, in addition to the graph's:
+    initial values then do not depend on other operations of the graph, and are equal on all ranks.
     """
     variable = tf.get_variable(
         name, shape, tf.float32, initializer=_seeded(initializer, name), trainable=trainable
@@ -33,28 +49,28 @@ def weight(name, shape, initializer, decay=False, trainable=True, slice_of=None)
     return variable
 
 
-def decayed_variables():
-    """The default graph's variables that their owners marked as decaying, oldest first."""
+def decayed_variables() -> List[Variable]:
+    """The variables of the default graph that weight decay includes, in order of creation."""
     return tf.get_collection(DECAYED)
 
 
-def sliced_like(variable, other):
-    """Marks `variable` as the same rows of a larger one as `other` is, if it is some; returns it.
-    For the state of an optimizer, that goes with the rows of what it moves."""
+def sliced_like(variable: Variable, other: Variable) -> Variable:
+    """Marks `variable` as the same slice as `other`, if that is one; returns it. For the state of
+    an optimizer, which is sliced like the variable that it updates."""
     found = _slice(other)
     if found is not None and variable.shape.as_list() == other.shape.as_list():
         _mark_slice(variable, *found)
     return variable
 
 
-def is_sliced(variable):
-    """Whether other ranks hold other rows of what `variable` is a part of."""
+def is_sliced(variable: Variable) -> bool:
+    """Whether `variable` is a slice of which other ranks hold the other rows."""
     return _slice(variable) is not None
 
 
-def stored(variable, rows=None):
-    """variable -> Stored. Each rank's own copy of a variable, as each rank's slice, has the name
-    that it has where there is one rank. rows: (start, stop), where it is only some of its rows."""
+def stored(variable: Variable, rows: Optional[Tuple[int, int]] = None) -> Stored:
+    """variable -> Stored. A rank's copy of a variable, and its slice, have the name that they have
+    with one rank. rows: (start, stop), for some of its rows only."""
     name, shape = plain_name(variable.op.name), variable.shape.as_list()
     found = _slice(variable)
     if found is None and rows is None:
@@ -66,17 +82,17 @@ def stored(variable, rows=None):
     return Stored(name, full, f"{' '.join(map(str, full))} {':'.join(spans)}")
 
 
-def variable_bytes(variable):
+def variable_bytes(variable: Variable) -> int:
     return variable.shape.num_elements() * variable.dtype.size
 
 
-def plain_name(name):
-    """A name without the scope of the rank that it belongs to: replica_1/conv1/W -> conv1/W."""
+def plain_name(name: str) -> str:
+    """A name without the scope of its rank: replica_1/conv1/W -> conv1/W."""
     return _REPLICA.sub("", name)
 
 
 def _mark_slice(variable, first_row, all_rows):
-    """Kept by name: a variable of another graph, or a second handle to this one, is the same."""
+    """By name: a second handle to the same variable finds it too."""
     assert 0 <= first_row and first_row + variable.shape.as_list()[0] <= all_rows
     if _slice(variable) is None:
         tf.add_to_collection(SLICED, (variable.op.name, first_row, all_rows))

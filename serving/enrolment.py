@@ -7,8 +7,9 @@ from typing import Callable, Dict, Iterator, List, NamedTuple, Optional, Tuple
 import numpy as np
 
 from faces.cropping import Crop
-from serving.face_bank import FaceBank, NewSample, checked_name
+from serving.face_bank import FaceBank, NewSample
 from serving.index import Index
+from serving.person_names import checked_name
 from serving.recognizer import Recognizer, digest, read_file
 from serving.thresholds import Threshold
 

@@ -6,59 +6,21 @@ leaves the bank as it was before. Embeddings are unit vectors, float32. N sample
 
 import contextlib
 import datetime
-import glob
 import json
 import os
 import sqlite3
-import unicodedata
 import uuid
 from typing import Any, Dict, Iterator, List, NamedTuple, Optional, Sequence, Tuple
 
 import numpy as np
 
+from serving.bank_file import APPLICATION_ID, SCHEMA, connect, sentences, setting
+from serving.erasure import erase_cache
+from serving.person_names import checked_name
+from serving.unit_vectors import is_unit, unit
+
 FORMAT = 1
-APPLICATION_ID = 0x46424E4B  # "FBNK", in SQLite's header
-LOCK_SECONDS = 30  # how long a writer waits for another one
-LONGEST_NAME = 200  # characters
-# Characters that reorder the text around them: they can make one name look like another.
-REORDERING = set("\u061c\u200e\u200f\u202a\u202b\u202c\u202d\u202e\u2066\u2067\u2068\u2069")
 CACHE_ENDING = ".index"
-
-SCHEMA = """
-CREATE TABLE setting (key TEXT PRIMARY KEY, value TEXT NOT NULL) WITHOUT ROWID;
-CREATE TABLE person (
-    id INTEGER PRIMARY KEY AUTOINCREMENT,
-    name TEXT NOT NULL UNIQUE,
-    created TEXT NOT NULL
-);
-CREATE TABLE sample (
-    id INTEGER PRIMARY KEY AUTOINCREMENT,
-    person_id INTEGER NOT NULL REFERENCES person (id) ON DELETE CASCADE,
-    embedding BLOB NOT NULL,
-    source_digest TEXT NOT NULL,
-    quality REAL,
-    created TEXT NOT NULL,
-    UNIQUE (person_id, source_digest)
-);
-CREATE TABLE ledger (
-    id INTEGER PRIMARY KEY AUTOINCREMENT,
-    time TEXT NOT NULL,
-    action TEXT NOT NULL,
-    person_id INTEGER,
-    samples INTEGER NOT NULL
-);
-CREATE TABLE calibration (
-    id INTEGER PRIMARY KEY CHECK (id = 1),
-    name TEXT NOT NULL,
-    genuine BLOB NOT NULL,
-    impostor BLOB NOT NULL,
-    created TEXT NOT NULL
-);
-"""
-
-
-class BankError(ValueError):
-    """A bank that cannot be read or written now: damaged, locked, unreadable."""
 
 
 class ModelContract(NamedTuple):
@@ -108,7 +70,7 @@ class FaceBank:
         with self._read() as connection:
             self._check_format(connection)
             self.contract = self._stored_contract(connection)
-            self.identifier = json.loads(_setting(connection, "identifier"))
+            self.identifier = json.loads(setting(connection, "identifier"))
         if contract is not None:
             self._check_contract(contract)
 
@@ -123,7 +85,7 @@ class FaceBank:
         except FileExistsError:
             raise ValueError(f"{path} is there already; give another --bank.") from None
         try:
-            with _sentences(path), contextlib.closing(_connect(path)) as connection:
+            with sentences(path), contextlib.closing(connect(path)) as connection:
                 script = f"BEGIN IMMEDIATE; PRAGMA application_id = {APPLICATION_ID};"
                 connection.executescript(script + SCHEMA)
                 settings = {
@@ -158,7 +120,7 @@ class FaceBank:
     def generation(self) -> int:
         """A number that grows with each change of people or samples."""
         with self._read() as connection:
-            return int(_setting(connection, "generation"))
+            return int(setting(connection, "generation"))
 
     def persons(self) -> List[Person]:
         """Everyone, by name."""
@@ -271,7 +233,7 @@ class FaceBank:
 
     def compact(self) -> None:
         """Rebuilds the file: shifted rows leave copies in unused space, VACUUM does not."""
-        with _sentences(self.path), contextlib.closing(_connect(self.path)) as connection:
+        with sentences(self.path), contextlib.closing(connect(self.path)) as connection:
             connection.execute("VACUUM")
 
     def ledger(self) -> List[Dict[str, Any]]:
@@ -305,7 +267,7 @@ class FaceBank:
         """(connection, generation): what is read within the block is of one moment."""
         with self._read() as connection:
             connection.execute("BEGIN")
-            yield connection, int(_setting(connection, "generation"))
+            yield connection, int(setting(connection, "generation"))
             connection.execute("COMMIT")
 
     def set_calibration(self, name: str, genuine: np.ndarray, impostor: np.ndarray) -> None:
@@ -336,7 +298,7 @@ class FaceBank:
             for sample_id, _, blob in connection.execute(
                 "SELECT id, person_id, embedding FROM sample"
             ):
-                if not _is_unit(blob, self.contract.embedding_size):
+                if not is_unit(blob, self.contract.embedding_size):
                     faults.append(f"{self.path}: sample {sample_id} is not a unit vector.")
             orphans = connection.execute("PRAGMA foreign_key_check").fetchall()
             faults += [f"{self.path}: a sample belongs to no person."] * bool(orphans)
@@ -353,12 +315,12 @@ class FaceBank:
 
     @contextlib.contextmanager
     def _read(self):
-        with _sentences(self.path), contextlib.closing(_connect(self.path)) as connection:
+        with sentences(self.path), contextlib.closing(connect(self.path)) as connection:
             yield connection
 
     @contextlib.contextmanager
     def _write(self, grows=True):
-        with _sentences(self.path), contextlib.closing(_connect(self.path)) as connection:
+        with sentences(self.path), contextlib.closing(connect(self.path)) as connection:
             connection.execute("BEGIN IMMEDIATE")
             try:
                 yield connection
@@ -377,7 +339,7 @@ class FaceBank:
         found = connection.execute("PRAGMA application_id").fetchone()[0]
         if found != APPLICATION_ID:
             raise ValueError(f"{self.path} is not a face bank; give the --bank that enrol created.")
-        version = int(_setting(connection, "format"))
+        version = int(setting(connection, "format"))
         if version != FORMAT:
             raise ValueError(
                 f"{self.path} has format {version}, but this code reads {FORMAT}; update it."
@@ -385,7 +347,7 @@ class FaceBank:
 
     def _stored_contract(self, connection):
         try:
-            return ModelContract(**json.loads(_setting(connection, "contract")))
+            return ModelContract(**json.loads(setting(connection, "contract")))
         except (TypeError, ValueError):
             raise ValueError(f"{self.path} does not describe its model; restore a copy.") from None
 
@@ -411,65 +373,6 @@ class FaceBank:
         )
 
 
-def checked_name(name: str) -> str:
-    """A person's name in Unicode's composed form, or a ValueError that explains what is wrong."""
-    name = unicodedata.normalize("NFC", name).strip()
-    if not name or not name.strip("."):
-        raise ValueError(f"{name!r} is not a name; give letters.")
-    if len(name) > LONGEST_NAME:
-        raise ValueError(
-            f"a name of {len(name)} characters is too long; give {LONGEST_NAME} or less."
-        )
-    for character in name:
-        category = unicodedata.category(character)
-        if category in ("Cc", "Cs", "Zl", "Zp") or character in REORDERING or character in "/\\":
-            raise ValueError(
-                f"the name {name[:40]!r} holds the character {character!r}; give a name without "
-                "slashes, line breaks and control characters."
-            )
-    return name
-
-
-def unit(embeddings_ND: np.ndarray, width: Optional[int] = None) -> np.ndarray:
-    """Unit vectors of the rows: float32 [N, D]; rows that have no direction are refused."""
-    rows_ND = np.atleast_2d(np.asarray(embeddings_ND, np.float32))
-    if width is not None and rows_ND.shape[1] != width:
-        raise ValueError(
-            f"embeddings have {rows_ND.shape[1]} numbers, but the bank's have {width}; use the "
-            "model that built the bank."
-        )
-    lengths_N1 = np.linalg.norm(rows_ND.astype(np.float64), axis=1, keepdims=True)
-    if not np.isfinite(rows_ND).all() or not (lengths_N1 > 0).all():
-        raise ValueError("an embedding is zero or not finite; check the model.")
-    return (rows_ND / lengths_N1).astype("<f4")
-
-
-def erase_cache(path: str) -> None:
-    """Overwrites the cached matrix with zeros, which processes that map it see too; deletes it."""
-    unfinished = [name for name in glob.glob(glob.escape(path) + ".*.part") if _orphaned(name)]
-    for name in [path] + unfinished:
-        with contextlib.suppress(FileNotFoundError):
-            with open(name, "r+b") as stream:
-                left = os.fstat(stream.fileno()).st_size
-                while left > 0:
-                    left -= stream.write(bytes(min(left, 1 << 20)))
-                stream.flush()
-                os.fsync(stream.fileno())
-            os.remove(name)
-
-
-def _orphaned(part):
-    """Whether the process that was writing `<path>.<pid>.part` (runtime/files.py) is gone."""
-    pid = part.split(".")[-2]
-    try:
-        os.kill(int(pid), 0)
-    except (ProcessLookupError, ValueError):
-        return True
-    except PermissionError:
-        return False
-    return int(pid) == os.getpid()
-
-
 def _rows(samples):
     """The samples' embeddings as one array, where they are of one width."""
     widths = {np.shape(sample.embedding_D) for sample in samples}
@@ -478,54 +381,6 @@ def _rows(samples):
             f"embeddings have {len(widths)} different shapes; give those of one model."
         )
     return np.array([sample.embedding_D for sample in samples], np.float32)
-
-
-def _is_unit(blob, width):
-    if len(blob) != 4 * width:
-        return False
-    length = float(np.linalg.norm(np.frombuffer(blob, "<f4")))
-    return bool(abs(length - 1) < 1e-4)  # False for NaN
-
-
-def _connect(path):
-    """A connection without Python's implicit transactions; deleted content becomes zeros."""
-    connection = sqlite3.connect(path, timeout=LOCK_SECONDS, isolation_level=None)
-    connection.execute("PRAGMA secure_delete = ON")
-    connection.execute("PRAGMA foreign_keys = ON")
-    connection.execute("PRAGMA synchronous = FULL")
-    # A write-ahead log would keep erased pages until its checkpoint; the rollback journal is
-    # deleted at the end of each transaction.
-    connection.execute("PRAGMA journal_mode = DELETE")
-    return connection
-
-
-@contextlib.contextmanager
-def _sentences(path):
-    """SQLite's errors as what the user can do about them."""
-    try:
-        yield
-    except sqlite3.OperationalError as error:
-        text = str(error)
-        if "full" in text:
-            raise OSError(28, "No space left on device", path) from None
-        if "locked" in text:
-            raise BankError(
-                f"{path} is being written by another process for {LOCK_SECONDS} s; try again."
-            ) from None
-        if "no such table" in text:
-            raise BankError(f"{path} is not a face bank or is damaged; restore a copy.") from None
-        raise BankError(f"{path} cannot be read or written ({text}).") from None
-    except sqlite3.DatabaseError as error:
-        raise BankError(
-            f"{path} is not a face bank or is damaged ({error}); restore a copy."
-        ) from None
-
-
-def _setting(connection, key):
-    row = connection.execute("SELECT value FROM setting WHERE key = ?", (key,)).fetchone()
-    if row is None:
-        raise sqlite3.DatabaseError(f"no setting {key}")
-    return row[0]
 
 
 def _person(connection, column, value):

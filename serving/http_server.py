@@ -17,7 +17,7 @@ from typing import Any, Dict, FrozenSet, NamedTuple, Optional, Tuple
 from urllib.parse import parse_qsl, urlsplit
 
 from faces.photo import PhotoError
-from serving.face_bank import BankError
+from serving.bank_file import BankError
 from serving.openapi import document
 from serving.routes import FORM, MAX_BODY, NOTHING, PHOTO, PHOTO_TYPES, Request, find_route
 from serving.service import RequestError, Service
@@ -25,6 +25,7 @@ from serving.service import RequestError, Service
 MAX_CONNECTIONS = 64
 IDLE_SECONDS = 30  # without a byte
 BODY_SECONDS = 60  # for a whole body
+DRAIN_SECONDS = 2  # for the rest of a request that was refused
 BLOCK = 1 << 16
 MAX_BODIES = 256 << 20  # bytes of all requests that are read or answered at one moment
 PAGE = os.path.join(os.path.dirname(os.path.abspath(__file__)), "page")
@@ -138,9 +139,12 @@ class Handler(http.server.BaseHTTPRequestHandler):
         except Exception:  # a defect of ours: to the log, never to the client
             logging.exception("request failed")
             status, kind, content = 500, "json", _error("internal", "The request failed.")
-        if not self._body_read and self._declares_body():
+        unread = not self._body_read and self._declares_body()
+        if unread:
             self.close_connection = True  # the unread body would be taken for the next request
         self._send(status, content if isinstance(content, bytes) else _json(content), kind)
+        if unread:
+            self._drain()
 
     def _respond(self) -> Tuple[int, str, Any]:
         self._check_host_and_origin()
@@ -229,6 +233,19 @@ class Handler(http.server.BaseHTTPRequestHandler):
         except OSError:
             self.close_connection = True
 
+    def _drain(self) -> None:
+        """Reads what the client still sends: closing a connection with unread bytes resets it, and
+        the client would lose the answer."""
+        deadline = time.monotonic() + DRAIN_SECONDS
+        try:
+            self.wfile.flush()
+            self.connection.shutdown(socket.SHUT_WR)
+            self.connection.settimeout(DRAIN_SECONDS)
+            while time.monotonic() < deadline and self.rfile.read1(BLOCK):  # type: ignore[attr-defined]
+                pass
+        except OSError:
+            pass
+
     def send_error(self, code: int, message: Optional[str] = None, explain: Any = None) -> None:
         """What http.server answers to a request that is no HTTP, as JSON."""
         self.close_connection = True
@@ -236,6 +253,7 @@ class Handler(http.server.BaseHTTPRequestHandler):
         self._send(
             int(code), _json(_error("bad_request", "The request is not valid HTTP.")), "json"
         )
+        self._drain()
 
     def log_message(self, format: str, *args: Any) -> None:
         """Requests are not logged: a log of who was identified when would be a second bank."""

@@ -1,4 +1,4 @@
-"""Exact search in a face bank: one matrix product over a memory-mapped matrix of its embeddings.
+"""Search in a face bank: one matrix product over a memory-mapped matrix of embeddings, or FAISS.
 
 The matrix is a cache in a file next to the bank and is rebuilt from it at any time. Samples that
 were added since then are kept in memory. N samples, P people, D embedding, B queries.
@@ -12,13 +12,19 @@ from typing import Any, List, NamedTuple, Optional
 import numpy as np
 
 from runtime.files import atomic_write
-from serving.face_bank import FaceBank, erase_cache, unit
+from serving.erasure import erase_cache
+from serving.face_bank import FaceBank
+from serving.faiss_search import FaissRows, check_faiss
+from serving.unit_vectors import unit
 
 MAGIC = b"FBIX\x01\x00\x00\x00"
 HEADER = 4096  # bytes; the matrix starts on a page of its own
 TAIL = 8192  # samples in memory before the file is written anew, or an eighth of the matrix
 ROWS = 16384  # that are read or multiplied at once
 TEMPLATES = ("best", "mean")
+EXACT, FAISS = "exact", "faiss"
+SEARCHES = (EXACT, FAISS)
+FEWEST_FOR_FAISS = 10000  # rows; below, the exact product takes about a millisecond
 
 
 class Match(NamedTuple):
@@ -45,12 +51,17 @@ class _Matrix(NamedTuple):
 
 class Index:
     """The people of a bank as a matrix. template "best": a person's score is that of the most
-    similar sample; "mean": of the samples' mean, scaled to length 1 again."""
+    similar sample; "mean": of the samples' mean, scaled to length 1 again. search "faiss":
+    approximate, for banks of millions; samples that were added later are searched exactly."""
 
-    def __init__(self, bank: FaceBank, template: str = "best") -> None:
+    def __init__(self, bank: FaceBank, template: str = "best", search: str = EXACT) -> None:
         if template not in TEMPLATES:
             raise ValueError(f"--template is {template}; it is one of {', '.join(TEMPLATES)}.")
-        self.bank, self.template = bank, template
+        if search == FAISS:
+            check_faiss()
+            if template != "best":
+                raise ValueError("--search faiss scores by the best sample; omit --template mean.")
+        self.bank, self.template, self.search = bank, template, search
         self._lock = threading.Lock()
         self._generation = -1
         self._base: Any = None  # _Matrix of the file, after the first refresh
@@ -68,10 +79,12 @@ class Index:
             if tail is None or len(tail.sample_N) > max(TAIL, len(base.sample_N) // 8):
                 base = _write(self.bank)
                 tail = _added_since(self.bank, base) or _empty(self.bank)
+            if base is not self._base:
+                self._base_part = _Part(base, self.template, self.search)
             self._base, self._tail = base, tail
             self._generation = tail.generation
             self._names = {person.id: person.name for person in self.bank.persons()}
-            self._parts = [_Part(part, self.template) for part in (base, tail)]
+            self._parts = [self._base_part, _Part(tail, self.template)]
             self._shared = np.intersect1d(base.person_N, tail.person_N).size > 0
             if self.template == "mean" and self._shared:
                 self._parts = [_Part(_merged(base, tail), self.template)]
@@ -96,17 +109,21 @@ class Index:
 class _Part:
     """A matrix with where each person's rows begin."""
 
-    def __init__(self, matrix, template):
+    def __init__(self, matrix, template, search=EXACT):
         self.person_P, self.start_P = np.unique(matrix.person_N, return_index=True)
         self.rows = np.asarray(matrix.unit_ND)  # without np.memmap's costs at each slice
         if template == "mean" and len(self.person_P):
             sums_PD = np.add.reduceat(matrix.unit_ND, self.start_P, axis=0)
             self.rows, self.start_P = unit(sums_PD), np.arange(len(self.person_P))
+        uses_faiss = search == FAISS and len(self.rows) >= FEWEST_FOR_FAISS
+        self.faiss = FaissRows(self.rows) if uses_faiss else None
 
     def scores(self, queries_BD):
-        """float32 [B, P]: each person's best cosine."""
+        """float32 [B, P]: each person's best cosine; -inf where FAISS does not find the person."""
         if not len(self.person_P):
             return np.empty((len(queries_BD), 0), np.float32)
+        if self.faiss is not None:
+            return self.faiss.person_scores(queries_BD, self.start_P)
         scores_BN = self._products(queries_BD)
         if len(self.start_P) == len(self.rows):
             return scores_BN
@@ -133,7 +150,7 @@ def _best(person_P, score_P, names, count):
     found = {}
     for place in places:
         person_id = int(person_P[place])
-        if person_id in names and person_id not in found:
+        if person_id in names and person_id not in found and score_P[place] > -np.inf:
             cosine = float(np.clip(score_P[place], -1.0, 1.0))
             found[person_id] = Match(person_id, names[person_id], cosine)
     return list(found.values())[:count]

@@ -13,7 +13,8 @@ from faces.cropping import SMALLEST_FACE, Crop, crop_photo
 from faces.detection import open_detector
 from faces.photo import MAX_BYTES, PhotoError
 from inference.embedder import Embedder
-from serving.face_bank import ModelContract, unit
+from serving.face_bank import ModelContract
+from serving.unit_vectors import unit
 
 
 class EmbeddedPhoto(NamedTuple):

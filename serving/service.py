@@ -7,9 +7,10 @@ import numpy as np
 
 from faces.cropping import crop_face, detect_faces
 from faces.photo import PhotoError, read_photo
-from serving.face_bank import FaceBank, NewSample, Person, checked_name
+from serving.face_bank import NewSample, Person
 from serving.identification import identify
 from serving.index import Index
+from serving.person_names import checked_name
 from serving.recognizer import EmbeddedPhoto, Recognizer
 from serving.thresholds import Calibration, Threshold
 
@@ -29,16 +30,15 @@ class Service:
 
     def __init__(
         self,
-        bank: FaceBank,
+        index: Index,
         recognizer: Recognizer,
         threshold: Threshold,
         calibration: Optional[Calibration],
         runs: int = 2,
     ) -> None:
         """runs: photos that are decoded and embedded at the same time, which bounds memory."""
-        self._bank, self._recognizer = bank, recognizer
+        self._bank, self._index, self._recognizer = index.bank, index, recognizer
         self._threshold, self._calibration = threshold, calibration
-        self._index = Index(bank)
         self._runs = threading.BoundedSemaphore(runs)
         self._enrolment = threading.Lock()  # between the check for similar people and the insert
 

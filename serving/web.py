@@ -10,6 +10,7 @@ from runtime.cli import run
 from runtime.flags import flag, parse_flags
 from serving.face_bank import FaceBank
 from serving.http_server import LOOPBACK, Access, Server, open_server
+from serving.index import EXACT, SEARCHES, Index
 from serving.recognizer import Recognizer
 from serving.service import Service
 from serving.thresholds import Calibration, resolve
@@ -32,6 +33,7 @@ class WebConfig:
     far: Optional[float] = flag(
         None, "share of other people accepted, by the bank's calibration", "threshold"
     )
+    search: str = flag(EXACT, "exact, or approximate for millions of samples", choices=SEARCHES)
     host: str = flag("127.0.0.1", "address to listen on", "network")
     port: int = flag(8000, "port to listen on; 0: a free one", "network", low=0, high=65535)
     token: Optional[str] = flag(
@@ -64,7 +66,9 @@ def build_server(config: WebConfig) -> Server:
     stored = bank.calibration()
     calibration = Calibration(*stored) if stored else None
     threshold = resolve(config.threshold, config.far, calibration)
-    service = Service(bank, recognizer, threshold, calibration, allowed_cores())
+    service = Service(
+        Index(bank, search=config.search), recognizer, threshold, calibration, allowed_cores()
+    )
     hosts = frozenset(name.lower() for name in LOOPBACK + (config.host,) + config.hosts)
     return open_server(config.host, config.port, service, Access(hosts, config.token))
 

@@ -5,8 +5,8 @@ import pytest
 
 import demo
 from faces.photo import read_photo
-from serving.face_bank import unit
 from serving.recognizer import Recognizer
+from serving.unit_vectors import unit
 from tests.serving.tiny_models import face, write_model, write_people
 
 PEOPLE = {"Anna": 1, "Ben": 2}

@@ -59,7 +59,8 @@ def last_checkpoint(output, step):
 def numbers_of(output):
     """metrics.jsonl without what a clock wrote."""
     lines = read_metrics(os.path.join(str(output), "logs", "metrics.jsonl"))
-    clock = ("images_per_second", "input_share")
+    clock = ("images_per_second", "input_share", "flops_per_second", "flops_share")
+    clock += ("goodput_share", "peak_memory_gib", "lost_steps")
     return [
         {key: line[key] for key in line if key not in clock and not key.endswith("seconds")}
         for line in lines

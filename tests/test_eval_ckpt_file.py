@@ -8,6 +8,7 @@ import pytest
 
 import eval_ckpt_file
 from evaluation.thresholds import read_thresholds
+from evaluation.verification_set import VerificationSet
 from tests.evaluation import tiny_sets
 
 FIELDS = {
@@ -109,3 +110,39 @@ def test_a_mistake_is_one_sentence_and_exit_code_2(tmp_path):
         "error: --ckpt_path x is not a directory; pass a run's ckpt directory, or one checkpoint "
         "as --ckpt_file."
     ]
+
+
+def test_quality_groups_and_the_report_are_of_every_checkpoint_and_set(sets, tmp_path, capsys):
+    tiny_sets.write_set(sets / "lfw.bin", pairs=200)
+    path = tmp_path / "groups.csv"
+    path.write_text("path,group\n" + "".join(f"{i},{'ab'[i // 200]}\n" for i in range(400)))
+    flags = ["--quality", "yes", "--groups", str(path), "--groups_fmr", "0.1"]
+    flags += ["--report", str(tmp_path / "r"), "--eval_datasets", "lfw"]
+    evaluate(sets, "--ckpt_file", tiny_sets.prefix(), *flags)
+    printed = capsys.readouterr().out
+    assert all(f"lfw  {name}: " in printed for name in ("embedding norm", "sharpness"))
+    assert "GARBE" in printed
+    out = tmp_path / "r" / "InsightFace_iter_3.ckpt"
+    text = (out / "report.html").read_text()
+    assert all(title in text for title in ("Error versus discard, sharpness", "<h2>Groups</h2>"))
+    assert [one["name"] for one in json.load(open(str(out / "groups.json")))["lfw"]["groups"]] == [
+        "a",
+        "b",
+    ]
+
+
+def test_groups_that_name_unknown_images_are_refused_before_the_net_runs(sets, tmp_path):
+    path = tmp_path / "groups.csv"
+    path.write_text("path,group\nnobody.jpg,a\n0,b\n")
+    flags = ["--ckpt_file", tiny_sets.prefix(), "--groups", str(path)]
+    with pytest.raises(ValueError, match="are not in the set: nobody.jpg"):
+        evaluate(sets, *flags)
+
+
+def test_groups_name_images_by_the_names_file_beside_the_set(sets, tmp_path):
+    names = [f"person {i % 2}/{i}.jpg" for i in range(24)]
+    (sets / "lfw.names.txt").write_text("\n".join(names))
+    assert VerificationSet.open(str(sets / "lfw.bin")).image_names() == names
+    (sets / "lfw.names.txt").write_text("one\n")
+    with pytest.raises(ValueError, match="1 lines for 24 images"):
+        VerificationSet.open(str(sets / "lfw.bin")).image_names()

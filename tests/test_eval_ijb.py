@@ -38,6 +38,8 @@ def test_all_modes_from_embeddings_as_table_json_csv_and_plot(release, capsys):
     assert len(modes) == 8
     assert set(modes["N1D1F1"]["1:1"]) >= {"tar_at_far", "auc", "eer"}
     assert set(modes["N1D1F1"]["1:N"]) >= {"ranks", "tpir_at_fpir", "open_set_tpir_at_fpir"}
+    one = modes["N1D1F1"]["1:N"]
+    assert one["fnir_at_fpir"] == {fpir: 1 - tpir for fpir, tpir in one["tpir_at_fpir"].items()}
     printed = capsys.readouterr().out
     assert "N0D1F0" in printed and "rank-1" in printed
     rows = list(csv.DictReader(open(str(out / "i.csv"))))
@@ -65,7 +67,7 @@ def test_a_checkpoint_and_its_saved_embeddings_say_the_same(release):
 
 def test_a_missing_image_is_named_before_the_net_runs(release):
     os.remove(str(release / "IJBC" / "loose_crop" / "17.jpg"))
-    with pytest.raises(ValueError, match=r"17.jpg is not there \(1 of 41 images"):
+    with pytest.raises(ValueError, match=r"17.jpg does not exist \(1 of 41 images"):
         eval_ijb.main(["--data_path", str(release), "--ckpt_file", tiny_sets.prefix()])
 
 
@@ -74,11 +76,11 @@ def test_a_missing_image_is_named_before_the_net_runs(release):
     [
         ([], "either --ckpt_file"),
         (["--embeddings", "PLAIN"], "--use_flip needs --mirrored"),
-        (["--embeddings", "PLAIN", "--mirrored", "SHORT"], "the lists name 41 images"),
+        (["--embeddings", "PLAIN", "--mirrored", "SHORT"], "the lists have 41 images"),
         (["--ckpt_file", "x", "--protocols", "2:2"], "2:2 is not known"),
         (["--ckpt_file", "x"], "x names no checkpoint"),
         (["--ckpt_file", "CKPT", "--device", "tpu"], "--device tpu"),
-        (["--ckpt_file", "CKPT", "--subset", "IJBB"], "ijbb_name_5pts_score.txt is not there"),
+        (["--ckpt_file", "CKPT", "--subset", "IJBB"], "ijbb_name_5pts_score.txt does not exist"),
     ],
 )
 def test_refuses_in_one_sentence(release, flags, words):

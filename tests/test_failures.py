@@ -71,7 +71,7 @@ def test_the_survivor_ends_with_75_and_the_name(tmp_path, number, lost):
         said = both[1 - lost].communicate(timeout=60)[1]
         assert time.monotonic() - begun < 4.0 + 3.0  # the machine may be busy
         assert both[1 - lost].returncode == 75
-        assert f"host {lost} ({hosts[lost]}) has not moved since step" in said
+        assert f"host {lost} ({hosts[lost]}): no progress since step" in said
         assert said.rstrip().endswith("so that a supervisor can restart.")
     finally:
         for process in both:

@@ -91,18 +91,27 @@ MISTAKES = {
 }
 
 
+@pytest.fixture(scope="module")
+def model(tmp_path_factory, checkpoint):
+    """A model of 32 x 32 images; an .onnx where it can be run, because TensorFlow starts slowly."""
+    if importlib.util.find_spec("onnxruntime") is None:
+        return checkpoint
+    path = tmp_path_factory.mktemp("onnx") / "a.onnx"
+    return tiny_models.write_onnx(path, size=(32, 32))
+
+
 @pytest.mark.parametrize("mistake", sorted(MISTAKES))
-def test_a_mistake_is_one_sentence_and_writes_nothing(checkpoint, tmp_path, mistake):
+def test_a_mistake_is_one_sentence_and_writes_nothing(model, tmp_path, mistake):
     prepare, says = MISTAKES[mistake]
     with pytest.raises(ValueError, match="^[^\n]*$") as error:
-        _embed(checkpoint, tmp_path, prepare(tmp_path))
+        _embed(model, tmp_path, prepare(tmp_path))
     assert says in str(error.value)
     assert not (tmp_path / "out.npy").exists()
 
 
-def test_missing_files_are_refused(checkpoint, tmp_path):
+def test_missing_files_are_refused(model, tmp_path):
     with pytest.raises(OSError):
-        _embed(checkpoint, tmp_path, tmp_path / "none.npy")
+        _embed(model, tmp_path, tmp_path / "none.npy")
     with pytest.raises(ValueError, match="names no checkpoint"):
         _embed(str(tmp_path / "none.ckpt"), tmp_path, _array(tmp_path, IMAGES))
 
@@ -271,6 +280,8 @@ def test_benchmark_of_a_fixed_batch_needs_that_batch(tmp_path):
 
 
 def test_help_lists_every_verb(capsys):
-    infer.main(["--help"])
+    with pytest.raises(SystemExit) as exit_:
+        infer.main(["--help"])
+    assert exit_.value.code == 0
     printed = capsys.readouterr().out
     assert all(verb in printed for verb in infer.VERBS)

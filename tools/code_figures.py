@@ -201,7 +201,7 @@ def npu_branches(modules: List[Module]) -> List[Tuple[str, int]]:
                 found.append((module.path, node.lineno))
             elif isinstance(node, ast.Compare):
                 sides = [_constant(side) for side in [node.left] + node.comparators]
-                if any(isinstance(side, str) and side.lower() == "npu" for side in sides):
+                if any(isinstance(side, str) and side.lower() in ("npu",) for side in sides):
                     found.append((module.path, node.lineno))
     return found
 

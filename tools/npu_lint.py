@@ -1,12 +1,12 @@
-"""Builds what an Ascend NPU is given to train and to evaluate, and lists what may not compile.
+"""Builds the training and evaluation graphs for an Ascend NPU and lists what may not compile.
 
     PYTHONPATH=tests/npu_double python -m tools.npu_lint          # on TensorFlow 1.15, no NPU
     python -m tools.npu_lint --net_depth 100 --loss arcface --cards 8 --sample_rate 0.1
 
-It needs npu_bridge, the adapter's or its double. Dynamic shapes, float64 and text on the device,
-operations without evidence (runtime/npu/supported_ops.py), references of variables into
-operations that take none, and shapes for evaluation that training does not have, are faults:
-exit code 1. An option that this version of CANN or this card does not have ends it with code 2.
+It requires npu_bridge: that of the adapter or its test double. Faults, with exit code 1: dynamic
+shapes, float64 and text on the device; operations without evidence (runtime/npu/supported_ops.py);
+references of variables in operations that take none; shapes in evaluation that training does not
+have. An option that this version of CANN or this card does not have ends it with exit code 2.
 """
 
 import contextlib
@@ -14,11 +14,11 @@ import dataclasses
 import itertools
 import logging
 import os
-from typing import Any, Dict, Iterator, List, Mapping, Optional, Sequence, Tuple
+from typing import Any, Dict, Iterator, List, Optional, Sequence, Tuple
 
+from losses.choices import LOSS_NAMES
 from losses.class_slices import slice_of
-from losses.face_losses import LOSSES
-from losses.partial_fc import drawn_groups
+from losses.partial_fc import Part, drawn_groups
 from runtime.cli import run
 from runtime.device import strategy
 from runtime.distributed.ranks import Ranks
@@ -27,8 +27,7 @@ from runtime.npu import adapter, compiled_ops
 from runtime.npu.cards import AUTO, CARDS
 from runtime.npu.options import NpuFlags, chosen, log_target
 from runtime.tf1 import tf
-from training import ascend
-from training.config import MultiDeviceConfig, TrainConfig
+from training.config import MultiDeviceConfig
 from training.graph.schedule import RateSettings
 from training.graph.settings import step_settings
 from training.graph.step import build_step
@@ -40,26 +39,28 @@ RATES = RateSettings("piecewise", 0.1, 100, 5, [10, 20, 30], (1.0, 0.5, 0.3, 0.1
 
 @dataclasses.dataclass(frozen=True)
 class LintConfig:
-    """Every combination of these is built; the defaults cover what compiles differently."""
+    """Every combination of the flags is built; the defaults cover what compiles differently."""
 
-    lineage: str = flag("insightface_tf", "lineage of the network")
+    lineage: str = flag("insightface_tf", "network lineage")
     net_depth: Tuple[int, ...] = flag((50, 100), "depths")
     block: Tuple[str, ...] = flag(("ir", "se"), "residual units")
-    loss: Tuple[str, ...] = flag(("arcface",), "losses", choices=tuple(LOSSES))
-    sample_rate: Tuple[float, ...] = flag((1.0,), "shares of identities", above=0.0, high=1.0)
-    cards: Tuple[int, ...] = flag((1,), "sizes of the run", low=1)
-    optimizer: Tuple[str, ...] = flag(("momentum",), "rules of the update")
-    precision_mode: str = flag("allow_mix_precision", "arithmetic on the device")
+    loss: Tuple[str, ...] = flag(("arcface",), "losses", choices=LOSS_NAMES)
+    sample_rate: Tuple[float, ...] = flag(
+        (1.0,), "share of identities per step", above=0.0, high=1.0
+    )
+    cards: Tuple[int, ...] = flag((1,), "number of cards", low=1)
+    optimizer: Tuple[str, ...] = flag(("momentum",), "optimizers")
+    precision_mode: str = flag("allow_mix_precision", "precision mode of the device")
     cann: str = flag(AUTO, "version of CANN, 5.0 to 9; auto: of the toolkit in ASCEND_HOME_PATH")
     npu_card: str = flag(
         AUTO, "kind of card; auto: by its PCI device id, else 910A;", choices=(AUTO,) + tuple(CARDS)
     )
     npu_option: Tuple[str, ...] = flag((), "options of NpuOptimizer as KEY=VALUE")
-    image_size: int = flag(32, "height and width: operations are the same at any", low=16)
-    width: float = flag(0.125, "factor on channels: operations are the same at any", above=0.0)
-    batch_size: int = flag(4, "images of a card", low=2)
-    identities: int = flag(512, "identities of all cards", low=2)
-    embedding_size: int = flag(16, "numbers in an embedding", low=2)
+    image_size: int = flag(32, "height and width; does not change the operations", low=16)
+    width: float = flag(0.125, "factor on channels; does not change the operations", above=0.0)
+    batch_size: int = flag(4, "images per card", low=2)
+    identities: int = flag(512, "identities, over all cards", low=2)
+    embedding_size: int = flag(16, "embedding dimension", low=2)
 
 
 def main(argv: Optional[Sequence[str]] = None) -> int:
@@ -70,9 +71,9 @@ def main(argv: Optional[Sequence[str]] = None) -> int:
     found = 0
     for case in cases(config):
         kinds, faults = lint(config, **case)
-        title = ", ".join(f"{name} {value}" for name, value in case.items())
+        settings = ", ".join(f"{name} {value}" for name, value in case.items())
         size = f"{sum(kinds.values())} operations of {len(kinds)} kinds"
-        print(f"{title}: {size}, {len(faults)} faults", flush=True)
+        print(f"{settings}: {size}, {len(faults)} faults", flush=True)
         for fault in faults:
             print(f"  {fault}")
         found += len(faults)
@@ -94,7 +95,7 @@ def check_options(config: LintConfig) -> None:
 
 
 def cases(config: LintConfig) -> Iterator[Dict[str, Any]]:
-    """Every combination of the flags, as keyword arguments of `lint`."""
+    """Every combination of the flags that have several values."""
     names = ("net_depth", "block", "loss", "sample_rate", "cards", "optimizer")
     nets = (config.net_depth, config.block, config.loss, config.sample_rate)
     for values in itertools.product(*nets, config.cards, config.optimizer):
@@ -102,7 +103,7 @@ def cases(config: LintConfig) -> Iterator[Dict[str, Any]]:
 
 
 def lint(config: LintConfig, cards: int = 1, **case: Any) -> Tuple[Dict[str, int], List[str]]:
-    """One case -> ({kind: count}, [fault])."""
+    """One case -> ({kind of operation: count}, [fault])."""
     case.update(
         lineage=config.lineage,
         precision_mode=config.precision_mode,
@@ -115,23 +116,21 @@ def lint(config: LintConfig, cards: int = 1, **case: Any) -> Tuple[Dict[str, int
         tfrecords_file_path="",
     )
     ranks = Ranks(host=cards - 1, kind="NPU", cards=cards)
-    adapted = ascend.adapted(build(MultiDeviceConfig, case), ranks)
+    train_config = strategy("npu").adapt(build(MultiDeviceConfig, case), ranks.size)
     with _environment(ranks), tf.Graph().as_default():
         strategy("npu").build_graph()
-        settings = step_settings(adapted, config.identities, RATES, frozen_steps=3)
-        step = build_step(settings, [_batch(adapted, config.identities, ranks)], ranks)
+        settings = step_settings(train_config, config.identities, RATES, frozen_steps=3)
+        step = build_step(settings, [_batch(train_config, config.identities, ranks)], ranks)
         sets = {
             "training": [step.train] + list(step.scalars.values()),
             "evaluation": [step.plain_BD, step.mirrored_BD],
             "the start": [step.replicate]
             + ([] if step.fingerprints is None else [step.fingerprints]),
         }
-        return _looked_at({name: compiled_ops.compiled(fetches) for name, fetches in sets.items()})
+        return _faults_of({name: compiled_ops.compiled(fetches) for name, fetches in sets.items()})
 
 
-def _looked_at(
-    sets: Mapping[str, Sequence[tf.Operation]],
-) -> Tuple[Dict[str, int], List[str]]:
+def _faults_of(sets: Dict[str, List[Any]]) -> Tuple[Dict[str, int], List[str]]:
     kinds: Dict[str, int] = {}
     faults: List[str] = []
     for name, ops in sets.items():
@@ -139,17 +138,17 @@ def _looked_at(
         for op in ops:
             kinds[compiled_ops.kind_of(op)] = kinds.get(compiled_ops.kind_of(op), 0) + 1
     second = compiled_ops.convolved(sets["evaluation"]) - compiled_ops.convolved(sets["training"])
-    faults += [f"evaluation: convolves {shape}, and training does not" for shape in sorted(second)]
+    faults += [f"evaluation: convolves {shape}, but training does not" for shape in sorted(second)]
     return kinds, faults
 
 
-def _batch(config: TrainConfig, identities: int, ranks: Ranks) -> Any:
-    """What the input pipeline hands to a card, from an initializable iterator."""
+def _batch(config, identities, ranks):
+    """A card's batch of the input pipeline, from an initializable iterator."""
     images = config.batch_size // ranks.size
     parts = [tf.zeros((images,) + tuple(config.image_size) + (3,), tf.uint8)]
     parts += [tf.zeros([images], tf.int64)]
     groups = drawn_groups(
-        identities, config.sample_rate, config.batch_size, ranks.size, ranks.host, ranks.size
+        identities, config.sample_rate, config.batch_size, ranks.size, Part(ranks.host, ranks.size)
     )
     drawn = sum(group.draws for group in groups)
     if drawn < slice_of(identities, ranks.host, ranks.size)[1]:
@@ -159,11 +158,11 @@ def _batch(config: TrainConfig, identities: int, ranks: Ranks) -> Any:
 
 
 @contextlib.contextmanager
-def _environment(ranks: Ranks) -> Iterator[None]:
+def _environment(ranks):
     """The adapter reads the size of the run from the environment while the graph is built."""
-    variables = {"RANK_ID": str(ranks.host), "RANK_SIZE": str(ranks.size), "JOB_ID": "10087"}
-    before = {name: os.environ.get(name) for name in variables}
-    os.environ.update(variables)
+    values = {"RANK_ID": str(ranks.host), "RANK_SIZE": str(ranks.size), "JOB_ID": "10087"}
+    before = {name: os.environ.get(name) for name in values}
+    os.environ.update(values)
     try:
         yield
     finally:

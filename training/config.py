@@ -3,13 +3,12 @@
 import dataclasses
 from typing import Any, Dict, NamedTuple, Optional, Tuple
 
-from data.pipeline.augment import RECIPES, Augmentation, recipe
-from losses.face_losses import LOSSES, MARGIN_GRADIENTS, PAST_PI
+from data.pipeline.recipes import RECIPES, Augmentation, recipe
+from losses.choices import LOSS_NAMES, MARGIN_GRADIENTS, PAST_PI
 from nets.lineages import LINEAGES, NetSpec
 from runtime.flags import DEVICES, flag
 from runtime.npu.options import NpuFlags
-from training.graph.optimizer import OPTIMIZERS
-from training.graph.schedule import SCHEDULES
+from training.choices import OPTIMIZERS, SCHEDULES
 
 # Flags whose name in the records of older checkpoints was another.
 FORMER_NAMES = {"past_pi": "beyond"}
@@ -39,34 +38,53 @@ class TrainConfig(NpuFlags):
     """The flags of train_nets.py. All are saved beside each checkpoint."""
 
     config: Optional[str] = flag(
-        None, "YAML file of flags; the command line overrides it", "run", resume="free"
+        None,
+        "YAML file of flags; the command line overrides it",
+        "run",
+        resume="free",
+        common=True,
     )
-    device: str = flag("cpu", "device of the graph:", "run", choices=DEVICES, resume="free")
+    device: str = flag(
+        "cpu", "device of the graph:", "run", choices=DEVICES, resume="free", common=True
+    )
     resume: bool = flag(
-        False, "resume from the newest complete checkpoint in --ckpt_path", "run", resume="free"
+        False,
+        "resume from the newest complete checkpoint",
+        "run",
+        resume="free",
+        common=True,
     )
-    seed: int = flag(0, "seed of weights, data order and augmentation", "run", low=0)
-    log_device_mapping: bool = flag(False, "log the device of each operation", "run", resume="free")
+    seed: int = flag(0, "seed of weights, data order and augmentation", "run", low=0, common=True)
+    log_device_mapping: bool = flag(
+        False, "log the device of each operation", "run", resume="free", common=True
+    )
 
     tfrecords_file_path: str = flag(
         dataclasses.MISSING,
         "directory of *.tfrecords shards from data/mx2tfrecords.py",
         "data",
         resume="free",
+        common=True,
     )
     num_output: Optional[int] = flag(
-        None, "number of identities (default: as in dataset.json)", "data", low=2
+        None,
+        "number of identities (default: as in dataset.json)",
+        "data",
+        low=2,
+        common=True,
     )
-    image_size: Tuple[int, ...] = flag((112, 112), "height and width of images", "data", low=16)
-    batch_size: int = flag(32, "images per step, over all devices", "data", low=1)
-    buffer_size: int = flag(10000, "records in the shuffle buffer", "data", low=1)
+    image_size: Tuple[int, ...] = flag(
+        (112, 112), "height and width of images", "data", low=16, common=True
+    )
+    batch_size: int = flag(32, "images per step, over all devices", "data", low=1, common=True)
+    buffer_size: int = flag(10000, "records in the shuffle buffer", "data", low=1, common=True)
     on_error: str = flag(
         "stop", "at a damaged record:", "data", choices=("stop", "skip"), resume="free"
     )
     max_errors: int = flag(
         100, "damaged records that --on_error skip tolerates", "data", low=0, resume="free"
     )
-    augment: str = flag("flip", "augmentation recipe:", "data", choices=tuple(RECIPES))
+    augment: str = flag("flip", "augmentation recipe:", "data", choices=tuple(RECIPES), common=True)
     augment_flip: Optional[float] = _probability("a horizontal flip")
     augment_crop: Optional[float] = _probability("a random crop, resized to full size")
     augment_low_resolution: Optional[float] = _probability("downscaling followed by upscaling")
@@ -77,14 +95,20 @@ class TrainConfig(NpuFlags):
     augment_occlusion: Optional[float] = _probability("a one-color rectangle over the face")
 
     lineage: str = flag(
-        "arcface_torch", "implementation that the network follows:", "net", choices=tuple(LINEAGES)
+        "arcface_torch",
+        "implementation that the network follows:",
+        "net",
+        choices=tuple(LINEAGES),
+        common=True,
     )
     net_depth: int = flag(
-        100, "depth of the network: 10, 18, 34, 50, 100, 152 or 200", "net", low=1
+        100, "depth of the network: 10, 18, 34, 50, 100, 152 or 200", "net", low=1, common=True
     )
-    block: str = flag("ir", "residual unit:", "net", choices=("ir", "se"))
-    width: float = flag(1.0, "multiplier of every layer's channels", "net", above=0.0, high=4.0)
-    embedding_size: int = flag(512, "embedding dimension", "net", low=2)
+    block: str = flag("ir", "residual unit:", "net", choices=("ir", "se"), common=True)
+    width: float = flag(
+        1.0, "multiplier of every layer's channels", "net", above=0.0, high=4.0, common=True
+    )
+    embedding_size: int = flag(512, "embedding dimension", "net", low=2, common=True)
     dropout: Optional[float] = flag(
         None,
         "dropout rate before the embedding (default: the lineage's)",
@@ -93,8 +117,10 @@ class TrainConfig(NpuFlags):
         below=1.0,
     )
 
-    loss: str = flag("arcface", "margin loss:", "loss", choices=tuple(LOSSES))
-    margin: Tuple[float, ...] = flag((), "margins of the loss (default: as published)", "loss")
+    loss: str = flag("arcface", "margin loss:", "loss", choices=LOSS_NAMES, common=True)
+    margin: Tuple[float, ...] = flag(
+        (), "margins of the loss (default: as published)", "loss", common=True
+    )
     scale: Optional[float] = flag(
         None, "scale of the cosines (default: as published)", "loss", above=0.0
     )
@@ -109,7 +135,12 @@ class TrainConfig(NpuFlags):
         alias=("beyond",),
     )
     sample_rate: float = flag(
-        1.0, "fraction of identities per softmax (Partial FC)", "loss", above=0.0, high=1.0
+        1.0,
+        "fraction of identities per softmax (Partial FC)",
+        "loss",
+        above=0.0,
+        high=1.0,
+        common=True,
     )
     sub_centers: int = flag(1, "centers per identity (sub-center ArcFace)", "loss", low=1)
     interclass_filtering_threshold: Optional[float] = flag(
@@ -120,15 +151,24 @@ class TrainConfig(NpuFlags):
         below=1.0,
     )
 
-    epoch: str = flag("20", "length of the run: epochs, 5000step or 1Mimg", "optimization")
-    lr: Optional[float] = flag(
-        None, "peak learning rate (default: 0.1 x batch_size / 512)", "optimization", above=0.0
+    epoch: str = flag(
+        "20", "length of the run: epochs, 5000step or 1Mimg", "optimization", common=True
     )
-    schedule: str = flag("piecewise", "learning rate schedule:", "optimization", choices=SCHEDULES)
+    lr: Optional[float] = flag(
+        None,
+        "peak learning rate (default: 0.1 x batch_size / 512)",
+        "optimization",
+        above=0.0,
+        common=True,
+    )
+    schedule: str = flag(
+        "piecewise", "learning rate schedule:", "optimization", choices=SCHEDULES, common=True
+    )
     lr_steps: Tuple[str, ...] = flag(
         ("40000", "60000", "80000"),
-        "steps at which the rate changes; bare numbers are at batch 512 and are rescaled",
+        "steps at which the rate changes, at batch 512",
         "optimization",
+        common=True,
     )
     lr_factors: Tuple[float, ...] = flag(
         (1.0, 0.5, 0.3, 0.1),
@@ -139,13 +179,20 @@ class TrainConfig(NpuFlags):
     lr_gamma: float = flag(
         0.1, "multiplier at each of --lr_steps (multistep)", "optimization", above=0.0, high=1.0
     )
-    warmup: str = flag("0", "length of the linear warmup", "optimization")
-    optimizer: str = flag("momentum", "optimizer:", "optimization", choices=OPTIMIZERS)
-    momentum: float = flag(0.9, "momentum of SGD", "optimization", low=0.0, below=1.0)
+    warmup: str = flag("0", "length of the linear warmup", "optimization", common=True)
+    optimizer: str = flag("momentum", "optimizer:", "optimization", choices=OPTIMIZERS, common=True)
+    momentum: float = flag(0.9, "momentum of SGD", "optimization", low=0.0, below=1.0, common=True)
     weight_decay: float = flag(
-        5e-4, "L2 weight decay", "optimization", low=0.0, alias=("weight_deacy",)
+        5e-4,
+        "L2 weight decay",
+        "optimization",
+        low=0.0,
+        alias=("weight_deacy",),
+        common=True,
     )
-    accumulate: int = flag(1, "gradient accumulation steps per batch", "optimization", low=1)
+    accumulate: int = flag(
+        1, "gradient accumulation steps per batch", "optimization", low=1, common=True
+    )
     clip_norm: Optional[float] = flag(
         None, "maximum gradient norm (default: no clipping)", "optimization", above=0.0
     )
@@ -153,7 +200,11 @@ class TrainConfig(NpuFlags):
         "all", "gradients whose norm is clipped:", "optimization", choices=("all", "backbone")
     )
     precision: str = flag(
-        "fp32", "data type of the backbone:", "optimization", choices=("fp32", "bf16", "fp16")
+        "fp32",
+        "data type of the backbone:",
+        "optimization",
+        choices=("fp32", "bf16", "fp16"),
+        common=True,
     )
     ema: float = flag(
         0.0,
@@ -179,7 +230,10 @@ class TrainConfig(NpuFlags):
         30, "consecutive steps that --on_nan skip tolerates", "optimization", low=0, resume="free"
     )
     finetune: Optional[str] = flag(
-        None, "checkpoint whose backbone the run starts from; the head is new", "fine-tuning"
+        None,
+        "checkpoint whose backbone the run starts from; the head is new",
+        "fine-tuning",
+        common=True,
     )
     freeze_backbone: str = flag(
         "0", "duration at the start for which only the head is trained", "fine-tuning"
@@ -201,48 +255,96 @@ class TrainConfig(NpuFlags):
     )
 
     eval_db_path: Optional[str] = flag(
-        None, "directory of the .bin verification sets", "validation", resume="free"
+        None,
+        "directory of the .bin verification sets",
+        "validation",
+        resume="free",
+        common=True,
     )
     eval_datasets: Tuple[str, ...] = flag(
-        ("lfw",), "verification sets, by the name of their .bin", "validation", resume="free"
+        ("lfw",),
+        "verification sets, by the name of their .bin",
+        "validation",
+        resume="free",
+        common=True,
     )
     eval_batch_size: int = flag(
-        64, "images per validation step", "validation", low=1, resume="free"
+        64,
+        "images per validation step",
+        "validation",
+        low=1,
+        resume="free",
+        common=True,
     )
     validate_interval: str = flag(
         "2000",
-        "interval of validations: steps, 0.5ep, 1Mimg or 0.1run",
+        "interval of validations",
         "validation",
         resume="free",
+        common=True,
     )
 
-    output_path: str = flag("output/run", "directory of the run", "output", resume="free")
+    output_path: str = flag(
+        "output/run", "directory of the run", "output", resume="free", common=True
+    )
     ckpt_path: Optional[str] = flag(
-        None, "directory of checkpoints (default: <output_path>/ckpt)", "output", resume="free"
+        None,
+        "directory of checkpoints (default: <output_path>/ckpt)",
+        "output",
+        resume="free",
+        common=True,
     )
     summary_path: Optional[str] = flag(
         None,
         "directory of TensorBoard events (default: <output_path>/summary)",
         "output",
         resume="free",
+        common=True,
     )
     log_file_path: Optional[str] = flag(
-        None, "directory of logs (default: <output_path>/logs)", "output", resume="free"
+        None,
+        "directory of logs (default: <output_path>/logs)",
+        "output",
+        resume="free",
+        common=True,
     )
     saver_maxkeep: int = flag(
-        100, "checkpoints to keep, besides the best", "output", low=1, resume="free"
+        100,
+        "checkpoints to keep, besides the best",
+        "output",
+        low=1,
+        resume="free",
+        common=True,
     )
     ckpt_interval: str = flag(
-        "10000", "interval of checkpoints: steps, 0.5ep, 1Mimg or 0.1run", "output", resume="free"
+        "10000",
+        "interval of checkpoints",
+        "output",
+        resume="free",
+        common=True,
     )
-    summary_interval: str = flag("300", "interval of TensorBoard points", "output", resume="free")
+    summary_interval: str = flag(
+        "300", "interval of TensorBoard points", "output", resume="free", common=True
+    )
     show_info_interval: str = flag(
-        "20", "interval of log lines and metrics.jsonl", "output", resume="free"
+        "20",
+        "interval of log lines and metrics.jsonl",
+        "output",
+        resume="free",
+        common=True,
     )
     profile: Optional[str] = flag(
         None,
         "FIRST:LAST step to trace; python -m tools.profile RUN prints it",
         "output",
+        resume="free",
+    )
+
+    peak_tflops: Optional[float] = flag(
+        None,
+        "peak TFLOP/s of one device, for its utilization (default: looked up for known GPUs)",
+        "output",
+        above=0.0,
         resume="free",
     )
 
@@ -290,6 +392,7 @@ class MultiDeviceConfig(TrainConfig):
         "directory of *.tfrecords shards; not needed for --plan with --num_output",
         "data",
         resume="free",
+        common=True,
     )
     num_devices: Optional[int] = flag(
         None,
@@ -297,12 +400,14 @@ class MultiDeviceConfig(TrainConfig):
         "devices and hosts",
         low=1,
         resume="free",
+        common=True,
     )
     worker_hosts: Tuple[str, ...] = flag(
         (),
         "address:port of every host, in the same order on all (default: this one)",
         "devices and hosts",
         resume="free",
+        common=True,
     )
     task_index: Optional[int] = flag(
         None,
@@ -310,6 +415,7 @@ class MultiDeviceConfig(TrainConfig):
         "devices and hosts",
         low=0,
         resume="free",
+        common=True,
     )
     allow_hosts: Tuple[str, ...] = flag(
         (),
@@ -343,7 +449,11 @@ class MultiDeviceConfig(TrainConfig):
         resume="free",
     )
     supervise: bool = flag(
-        False, "restart when a host was lost", "devices and hosts", resume="free"
+        False,
+        "restart when a host was lost",
+        "devices and hosts",
+        resume="free",
+        common=True,
     )
     max_restarts: int = flag(
         10, "maximum restarts by --supervise", "devices and hosts", low=0, resume="free"
@@ -353,6 +463,7 @@ class MultiDeviceConfig(TrainConfig):
         "print memory and communication of each device, and do not train",
         "planning",
         resume="free",
+        common=True,
     )
     hosts: int = flag(1, "hosts that --plan assumes", "planning", low=1, resume="free")
     bandwidth: Optional[float] = flag(

@@ -15,7 +15,7 @@ import time
 from typing import Any, Dict, List, Mapping, NamedTuple, Optional, Sequence, Tuple
 
 from runtime.device import strategy
-from runtime.distributed.heartbeat import file_of
+from runtime.distributed.heartbeat import status_file
 from runtime.distributed.hosts import find_hosts
 from runtime.distributed.watchdog import LOST
 from runtime.npu import rank_table
@@ -236,7 +236,7 @@ def this_host(
     """The one process of this host, for --supervise. With several hosts: directory is that of
     --output_path, index this host's, limit --collective_timeout; a process without progress for
     twice as long is killed."""
-    heartbeat = (file_of(directory, index), 2 * limit) if directory and limit else None
+    heartbeat = (status_file(directory, index), 2 * limit) if directory and limit else None
     return [Member(own_command(argv), ["--resume"], None, None, "the run", heartbeat)]
 
 

@@ -9,13 +9,14 @@ from checkpoint.format import steps_in
 from data.formats.manifest import Manifest, read_manifest
 from evaluation.verification_set import find_sets
 from losses.face_losses import find_loss
-from losses.partial_fc import drawn_groups
+from losses.partial_fc import Part, drawn_groups
 from nets.lineages import NetSpec
 from runtime.device import strategy
 from runtime.distributed.ranks import SINGLE, Ranks
 from training.config import TrainConfig
 from training.graph import schedule
 from training.graph.schedule import RateSettings
+from training.hooks.profiler import steps_of
 
 
 class Plan(NamedTuple):
@@ -72,6 +73,8 @@ def make_plan(config: TrainConfig, ranks: Ranks = SINGLE) -> Plan:
         summary_steps=max(1, steps("summary_interval")),
         info_steps=max(1, steps("show_info_interval")),
     )
+    steps_of(config.profile)
+    _check_steps_per_call(config, plan)
     for name in ("ckpt", "summary", "logs"):
         _check_writable(config.directory(name))
     _check_writable(config.output_path)
@@ -129,7 +132,7 @@ def _check_sampling(config: TrainConfig, identities: int, ranks: Ranks) -> None:
     images = config.batch_size // config.accumulate
     groups = config.cluster.draw_groups or ranks.size
     whole = strategy(config.device).draws_on_host  # the input pipeline omits no image
-    drawn_groups(identities, config.sample_rate, images, groups, 0, ranks.size, whole)
+    drawn_groups(identities, config.sample_rate, images, groups, Part(0, ranks.size), whole)
 
 
 def _check_batch_divides(config: TrainConfig, ranks: Ranks) -> None:
@@ -151,6 +154,23 @@ def _check_batch_divides(config: TrainConfig, ranks: Ranks) -> None:
             f"--accumulate {config.accumulate} sums gradients of all centers, but --sample_rate "
             f"{config.sample_rate} samples other centers for each part; use one of them."
         )
+
+
+def _check_steps_per_call(config: TrainConfig, plan: Plan) -> None:
+    """Refuses intervals that --iterations_per_loop does not divide."""
+    steps_per_call = config.iterations_per_loop or 1
+    for name, steps in (
+        ("epoch", plan.total_steps),
+        ("ckpt_interval", plan.ckpt_steps),
+        ("validate_interval", plan.validate_steps),
+        ("summary_interval", plan.summary_steps),
+        ("show_info_interval", plan.info_steps),
+    ):
+        if steps % steps_per_call:
+            raise ValueError(
+                f"--{name} {getattr(config, name)} is {steps} steps, but --iterations_per_loop "
+                f"makes {steps_per_call} per call; pass a multiple of {steps_per_call}."
+            )
 
 
 def _check_image_size(config: TrainConfig, manifest: Manifest) -> None:

@@ -13,9 +13,12 @@ from typing import Any, Dict, Iterator, List, Optional, Sequence
 
 import numpy as np
 
+from checkpoint.writer import CheckpointWriter
 from runtime import tf1
+from runtime.cli import complain
 from runtime.distributed.ranks import Ranks
 from runtime.files import atomic_write
+from runtime.host import peak_memory, processor
 from runtime.tf1 import tf
 from training.config import TrainConfig
 from training.plan import Plan, data_identity, unreached
@@ -135,11 +138,12 @@ def log_devices(session: tf.Session, ranks: Ranks) -> None:
         platform.node() or "unknown",
         processor(),
         os.cpu_count() or 0,
-        ", ".join(_devices(session, ranks.kind)) or ranks.kind,
+        ", ".join(device_names(session, ranks.kind)) or ranks.kind,
     )
 
 
-def _devices(session: tf.Session, kind: str) -> List[str]:
+def device_names(session: tf.Session, kind: str) -> List[str]:
+    """The models of the GPUs that TensorFlow uses; none for other devices."""
     if kind != "GPU":
         return []
     details = getattr(tf.config.experimental, "get_device_details", None)  # not in 1.15
@@ -147,26 +151,6 @@ def _devices(session: tf.Session, kind: str) -> List[str]:
         return [d.name for d in session.list_devices() if d.device_type == "GPU"]
     gpus = tf.config.experimental.list_physical_devices("GPU")
     return [details(gpu).get("device_name", gpu.name) for gpu in gpus]
-
-
-def processor(cpuinfo: str = "/proc/cpuinfo") -> str:
-    """The model of this machine's CPU."""
-    with contextlib.suppress(OSError):
-        with open(cpuinfo, encoding="utf-8", errors="replace") as stream:
-            for line in stream:
-                if line.startswith("model name"):
-                    return line.partition(":")[2].strip()
-    return platform.processor() or platform.machine()
-
-
-def peak_memory() -> Optional[float]:
-    """GiB of main memory that this process used at most; None where the system does not count."""
-    try:
-        import resource
-    except ImportError:  # not on Windows
-        return None
-    unit = 1 if sys.platform == "darwin" else 1024
-    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit / 2**30
 
 
 def log_end(config: TrainConfig, last: int, seconds: float, stopped_by: Optional[str]) -> None:
@@ -183,6 +167,14 @@ def log_end(config: TrainConfig, last: int, seconds: float, stopped_by: Optional
         )
     else:
         logging.info("trained to step %d; see %s/report.html", last, config.output_path)
+
+
+def report_unsaved(writer: CheckpointWriter, last: int, failure: str) -> None:
+    """The sentence of a run that ends without its last state on disk."""
+    complain(
+        f"the state of step {last} could not be saved to {writer.directory}: {failure}, "
+        f"{writer.bytes / 1e6:.0f} MB needed. Make room and resume with --resume."
+    )
 
 
 def resume_command(argv: Sequence[str], resumed: bool) -> str:

@@ -3,7 +3,7 @@
 import dataclasses
 from typing import Any, List, Mapping, Tuple
 
-from runtime import tf1
+from runtime import gpu_preflight, tf1
 from runtime.device import strategy
 from runtime.distributed.hosts import check_port_is_free, find_hosts
 from runtime.distributed.ranks import Ranks
@@ -39,7 +39,8 @@ def _devices(config: MultiDeviceConfig) -> int:
     if (config.num_devices or 1) > found:
         raise ValueError(
             f"--num_devices {config.num_devices or 1}: TensorFlow sees {found} GPUs on this "
-            "machine; pass that many or fewer, or look at CUDA_VISIBLE_DEVICES."
+            "machine; pass that many or fewer, or check CUDA_VISIBLE_DEVICES. "
+            f"{gpu_preflight.report()}"
         )
     return config.num_devices or found
 
@@ -64,7 +65,7 @@ def check_config_matches_across_hosts(
     facts += [("TensorFlow", tf1.VERSION), ("the step to resume from", first_step)]
     facts += [("the number of devices", ranks.per_host), ("the hosts", ranks.hosts)]
     facts += [(f"call {call[0]} between ranks ({call[1]})", call) for call in ops.calls]
-    found = ops.comparison.differing(session, facts)
+    found = ops.comparison.first_difference(session, facts)
     if found:
         name, other = found
         own = dict(facts).get(name)

@@ -6,14 +6,15 @@ is handed out is decoded. The stream is epoch 0, epoch 1, ... without a seam.
 
 import os
 import re
-from typing import Any, Optional, Sequence, Union
+from typing import Callable, List, NamedTuple, Optional, Sequence, Tuple, Union
 
 from data.convert.worker_pool import allowed_cores
 from data.formats.image_headers import decoded
-from data.formats.manifest import LocalFiles, read_manifest
+from data.formats.manifest import LocalFiles, Manifest, read_manifest
 from data.formats.tfrecord import parse_example
-from data.pipeline.augment import Augmentation, augment_images, recipe
+from data.pipeline.augment import augment_images
 from data.pipeline.decoding import FAULT, Decoder
+from data.pipeline.recipes import Augmentation, recipe
 from data.pipeline.record_order import RecordStream, shard_and_number
 from runtime.session import session_config
 from runtime.tf1 import TF2, tf
@@ -24,99 +25,118 @@ READ_AHEAD = 2048  # records that are ready while the next shards fill the shuff
 BATCHES_AT_ONCE = 8  # decoded at most: one's images are decoded in parallel as well
 
 
+class StreamSettings(NamedTuple):
+    """The records of a training stream, and their order."""
+
+    path: str  # a directory of shards, or one TFRecord file
+    seed: int
+    buffer_size: int = 10000  # records held for shuffling
+    host: int = 0  # this host's share of every epoch: an equal stretch of its order of shards
+    hosts: int = 1
+
+
+class ImageSettings(NamedTuple):
+    """What becomes of each record."""
+
+    size: Sequence[int] = (112, 112)  # height, width
+    augment: Union[str, Augmentation] = "flip"  # a recipe's name or an Augmentation
+    on_error: str = "stop"  # or skip: another image of the batch replaces a damaged one
+    threads: Optional[int] = None  # that decode; None: one per core that this process may use
+
+
+DEFAULT_IMAGES = ImageSettings()
+
+
 def training_batches(
-    path: str,
+    stream: StreamSettings,
     batch_size: int,
-    seed: int,
+    images: ImageSettings = DEFAULT_IMAGES,
     start_image: int = 0,
-    augment: Union[str, Augmentation] = "flip",
-    buffer_size: int = 10000,
-    image_size: Sequence[int] = (112, 112),
-    host: int = 0,
-    hosts: int = 1,
-    threads: Optional[int] = None,
     epochs: Optional[int] = None,
-    on_error: str = "stop",
 ) -> tf.data.Dataset:
     """A Dataset of (uint8 [N, H, W, 3] RGB, int64 [N]), N = batch_size, endless unless `epochs`.
 
-    path: a directory of shards or one TFRecord file. start_image: how many images of this host's
-    stream to skip, undecoded; a run that resumes at step t passes t * batch_size.
-    buffer_size: records held for shuffling. host of hosts: this one's share of every epoch, an
-    equal stretch of the epoch's order of shards. threads: that decode; None means one a core that
-    this process may use.
-    augment: a recipe's name or an Augmentation. A last batch that `epochs` leaves incomplete is
-    not handed out.
+    start_image: how many images of this host's stream to skip, undecoded; a run that resumes at
+    step t passes t * batch_size. A last batch that `epochs` leaves incomplete is not handed out.
     on_error "stop": a damaged record is an InvalidArgumentError; see TrainingBatches.explain().
-    "skip": another image of its batch takes its place, and each element gets a third part, a string
-    that names the damaged records of the batch, one a line, empty as a rule.
+    "skip": each element gets a third part, a string that names the damaged records of the batch,
+    one per line, empty as a rule.
     """
-    if on_error not in ("stop", "skip"):
-        raise ValueError(f"--on_error {on_error} is not known; choose stop or skip.")
-    manifest, names = _open(path)
-    decoder = Decoder(
-        image_size, manifest.identities, _holds_pixels(names[0], manifest, image_size)
-    )
-    stream = RecordStream(names, manifest, seed, buffer_size, host, hosts)
-    batches = stream.records(start_image).batch(batch_size, drop_remainder=True)
-    batches = batches.prefetch(max(2, min(READ_AHEAD, stream.images) // batch_size))
+    if images.on_error not in ("stop", "skip"):
+        raise ValueError(f"--on_error {images.on_error} is not known; choose stop or skip.")
+    manifest, names = _open(stream.path)
+    order, decode = _ordered(stream, manifest, names), _decoder(images, manifest, names)
+    batches = order.records(start_image).batch(batch_size, drop_remainder=True)
+    batches = batches.prefetch(max(2, min(READ_AHEAD, order.images) // batch_size))
+    augment = images.augment
     augmentation = augment if isinstance(augment, Augmentation) else recipe(augment)
+    stops = images.on_error == "stop"
 
     def finish(batch, records):
-        record_N, example_N = records
-        if on_error == "stop":
-            found = decoder.decode(example_N)
-        else:
-            found = decoder.decode_or_replace(example_N, record_N, names)
+        found = decode(*records)
         place_N = start_image + batch * batch_size + tf.range(batch_size, dtype=tf.int64)
-        images = augment_images(found[0], int(seed), place_N * hosts + host, augmentation)
-        parts = (images,) + tuple(found[1:])
-        return (batch,) + parts if on_error == "stop" else parts
+        place_N = place_N * stream.hosts + stream.host
+        parts = (augment_images(found[0], int(stream.seed), place_N, augmentation),)
+        parts += tuple(found[1:])
+        return (batch,) + parts if stops else parts
 
-    threads = threads or allowed_cores()
+    threads = images.threads or allowed_cores()
     batches = batches.enumerate().map(finish, num_parallel_calls=batches_at_once(threads))
     batches = batches.with_options(_options(threads))
-    if on_error == "stop":
+    if stops:
         batches = _without_gaps(batches, start_image)
     if epochs is not None:
-        batches = batches.take(max(0, epochs * stream.images - start_image) // batch_size)
+        batches = batches.take(max(0, epochs * order.images - start_image) // batch_size)
     return batches.prefetch(2)
 
 
+def open_stream(stream: StreamSettings) -> RecordStream:
+    """The order of a stream's records."""
+    return _ordered(stream, *_open(stream.path))
+
+
+def _ordered(stream: StreamSettings, manifest: Manifest, names: List[str]) -> RecordStream:
+    return RecordStream(names, manifest, stream.seed, stream.buffer_size, stream.host, stream.hosts)
+
+
+def _decoder(images: ImageSettings, manifest: Manifest, names: List[str]) -> Callable[..., Tuple]:
+    """(record names [N], Examples [N]) -> (images, labels) or (images, labels, damaged names)."""
+    raw = _holds_pixels(names[0], manifest, images.size)
+    decoder = Decoder(images.size, manifest.identities, raw)
+
+    def decode(record_N, example_N):
+        if images.on_error == "stop":
+            return decoder.decode(example_N)
+        return decoder.decode_or_replace(example_N, record_N, names)
+
+    return decode
+
+
 def training_labels(
-    path: str,
-    batch_size: int,
-    seed: int,
-    start_image: int = 0,
-    buffer_size: int = 10000,
-    host: int = 0,
-    hosts: int = 1,
+    stream: StreamSettings, batch_size: int, start_image: int = 0
 ) -> tf.data.Dataset:
     """A Dataset of the labels, int64 [N], of that host's training_batches, in their order; their
     images are read and not decoded."""
-    manifest, names = _open(path)
-    stream = RecordStream(names, manifest, seed, buffer_size, host, hosts)
-    batches = stream.records(start_image).batch(batch_size, drop_remainder=True)
+    records = open_stream(stream).records(start_image)
+    batches = records.batch(batch_size, drop_remainder=True)
     label = {"label": tf.io.FixedLenFeature([], tf.int64)}
     return batches.map(lambda _, example_N: tf.io.parse_example(example_N, label)["label"])
 
 
 class TrainingBatches:
-    """The batches that one host trains on, and the sentence about a record that fails in them.
-    options: those of training_batches, but for start_image."""
+    """The batches that one host trains on, and the sentence about a record that fails in them."""
 
-    def __init__(self, path: str, batch_size: int, seed: int, **options: Any) -> None:
-        self.path, self.batch_size, self.seed, self.options = path, batch_size, seed, options
-        self.graph_seed: Optional[int] = (
-            None  # of the graph of the last dataset; it decides the order, too
-        )
+    def __init__(
+        self, stream: StreamSettings, batch_size: int, images: ImageSettings = DEFAULT_IMAGES
+    ) -> None:
+        self.stream, self.batch_size, self.images = stream, batch_size, images
+        # Of the graph of the last dataset: Dataset.shuffle draws from it as well.
+        self.graph_seed: Optional[int] = None
 
     def dataset(self, start_image: int = 0) -> tf.data.Dataset:
         """The Dataset of training_batches from an image of the stream on."""
         self.graph_seed = tf.get_default_graph().seed
-        return training_batches(
-            self.path, self.batch_size, self.seed, start_image=start_image, **self.options
-        )
+        return training_batches(self.stream, self.batch_size, self.images, start_image)
 
     def explain(self, error: Exception) -> Optional[str]:
         """The sentence about a damaged record if that is what the TensorFlow error is about, or
@@ -125,13 +145,11 @@ class TrainingBatches:
         found = re.search(r"training stream: the batch at image (\d+)", text)
         if not found:
             return None
-        names = ("buffer_size", "image_size", "host", "hosts")
-        options = {name: self.options[name] for name in names if name in self.options}
-        options["graph_seed"] = self.graph_seed
-        start_image = int(found.group(1))
-        sentence = first_damage(self.path, self.seed, start_image, self.batch_size, **options)
+        start = int(found.group(1))
+        places = range(start, start + self.batch_size)
+        sentence = first_damage(self.stream, places, self.images.size, self.graph_seed)
         return sentence or (
-            f"{self.path}: a batch at image {start_image} of the stream could not be decoded, but "
+            f"{self.stream.path}: a batch at image {start} of the stream could not be decoded, but "
             "each of its records can be now. If the files did not change meanwhile, resume with "
             "--resume; TF_CPP_MIN_LOG_LEVEL=0 logs what TensorFlow found."
         )
@@ -168,31 +186,25 @@ def _without_gaps(batches, start_image):
 
 
 def first_damage(
-    path: str,
-    seed: int,
-    start_image: int,
-    images: int,
-    buffer_size: int = 10000,
+    stream: StreamSettings,
+    places: range,
     image_size: Sequence[int] = (112, 112),
-    host: int = 0,
-    hosts: int = 1,
     graph_seed: Optional[int] = None,
 ) -> Optional[str]:
-    """The first record among `images` of the stream from start_image on that cannot be trained on,
-    as a sentence, or None. For a run whose batch failed: it reads the same records again.
+    """The first record among these places of the stream that cannot be trained on, as a sentence,
+    or None. For a run whose batch failed: it reads the same records again.
     graph_seed: of the run's graph; Dataset.shuffle draws from it as well as from its own seed."""
-    manifest, names = _open(path)
+    manifest, names = _open(stream.path)
     raw = _holds_pixels(names[0], manifest, image_size)
     with tf.Graph().as_default():
         if graph_seed is not None:
             tf.set_random_seed(graph_seed)
-        stream = RecordStream(names, manifest, seed, buffer_size, host, hosts)
-        records = stream.records(start_image).take(images)
+        records = _ordered(stream, manifest, names).records(places.start).take(len(places))
         following = tf.data.make_initializable_iterator(records)
         element = following.get_next()
         with tf.Session(config=session_config("cpu")) as session:
             session.run(following.initializer)
-            for _ in range(images):
+            for _ in places:
                 record, example = session.run(element)
                 if not _whole(example, manifest.identities, image_size, raw):
                     shard, number = shard_and_number(int(record))

@@ -13,6 +13,7 @@ WIDTH, HEIGHT = 400, 230
 LEFT, RIGHT, TOP, BOTTOM = 46, 388, 12, 198  # of the plot inside the chart
 POINTS = 240  # of a line: a chart is some 340 units wide
 COLOURS = 8
+NEAR_END = 0.1  # of the steps: no label of the last one beside a tick that near
 
 
 class Series(NamedTuple):
@@ -215,7 +216,9 @@ def _axes(x, y, x_axis, y_axis):
             f'<text x="{LEFT - 6}" y="{at + 4}" text-anchor="end">'
             f"{spell(value, y_axis.form)}</text>"
         )
-    ticks = x.ticks(4)
+    ticks = list(x.ticks(4))
+    if x_axis.label == "step" and x.high - ticks[-1] > NEAR_END * (x.high - x.low):
+        ticks.append(x.high)  # how far the run is
     for i, value in enumerate(ticks):
         anchor = "end" if i == len(ticks) - 1 and x(value) > RIGHT - 14 else "middle"
         parts.append(

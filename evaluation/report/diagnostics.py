@@ -4,6 +4,7 @@ import math
 import statistics
 from typing import Dict, Iterator, List, NamedTuple, Optional, Sequence, Tuple
 
+from data.crop_geometry import Shift, describe
 from evaluation.report.run_logs import Line, Run
 
 OK, WATCH, BAD = "ok", "watch", "bad"
@@ -34,6 +35,7 @@ def checks(run: Run) -> List[Check]:
         _training_accuracy(run),
         *_sets(run),
         *_overlaps(run),
+        *_shifts(run),
         _overfitting(run),
         _separation(run),
         _throughput(run),
@@ -147,6 +149,15 @@ def _overlaps(run: Run) -> Iterator[Check]:
                 "on unseen identities."
             )
             yield Check(BAD, name, answer)
+
+
+def _shifts(run: Run) -> Iterator[Check]:
+    for name, shift in run.shifts.items():
+        answer = (
+            f"has its mean face {describe(Shift(*shift))} of that of the training images: they are "
+            "cut with different templates. Align both with the same one."
+        )
+        yield Check(WATCH, name, answer)
 
 
 def _overfitting(run: Run) -> Optional[Check]:

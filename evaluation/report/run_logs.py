@@ -5,15 +5,11 @@ A missing or truncated file is no error: reports are drawn while the run is stil
 
 import json
 import os
-import re
-from typing import Any, Dict, Iterable, List, NamedTuple, Optional, Sequence
+from typing import Any, Dict, Iterable, List, NamedTuple, Optional, Sequence, Tuple
 
 from evaluation.saved_pairs import SavedPairs, load
 
 Line = Dict[str, Any]  # of metrics.jsonl
-# Lines of logs/train_*.log that metrics.jsonl does not have.
-OVERLAP = re.compile(r"(\S+): (\d+) of its (\d+) images are also among the first")
-MEMORY = re.compile(r"at most ([\d.]+) GiB of main memory")
 CHECKPOINTS = ("InsightFace_iter_best_{}.ckpt", "InsightFace_iter_{}.ckpt")
 
 
@@ -26,7 +22,8 @@ class Run(NamedTuple):
     validations: Dict[str, List[Line]]  # set -> its lines by step
     best: Dict[str, SavedPairs]  # set -> scores of the best checkpoint
     overlaps: Dict[str, int] = {}  # set -> its images that are training images too, byte for byte
-    peak_memory: Optional[float] = None  # GiB of main memory, once the run has ended
+    peak_memory: Optional[float] = None  # GiB of main memory so far
+    shifts: Dict[str, Tuple[int, int]] = {}  # set -> pixels (down, right) from training faces
 
     @property
     def name(self) -> str:
@@ -107,16 +104,17 @@ def read_run(path: str) -> Run:
     for line in lines:
         if line.get("kind") == "validation" and "set" in line:
             validations.setdefault(line["set"], []).append(line)
-    log = _log_text(os.path.dirname(metrics))
-    memory = [float(match.group(1)) for match in MEMORY.finditer(log)]
+    memory = [line["peak_memory_gib"] for line in train if "peak_memory_gib" in line]
+    findings = _json(os.path.join(path, "preflight.json"))
     return Run(
         path,
         config,
         train,
         {name: _by_step(some) for name, some in validations.items()},
         _best(os.path.join(path, "best"), list(validations)),
-        {match.group(1): int(match.group(2)) for match in OVERLAP.finditer(log)},
+        {name: int(count) for name, count in findings.get("overlaps", {}).items()},
         max(memory, default=None),
+        {name: (down, right) for name, (down, right) in findings.get("shifts", {}).items()},
     )
 
 
@@ -142,18 +140,6 @@ def read_metrics(path: str) -> List[Line]:
                 if isinstance(line, dict) and isinstance(line.get("step"), int):
                     lines.append(line)
     return lines
-
-
-def _log_text(directory: str) -> str:
-    """The train_*.log files of a run, oldest first."""
-    if not os.path.isdir(directory):
-        return ""
-    names = sorted(name for name in os.listdir(directory) if re.match(r"train_.*\.log$", name))
-    parts = []
-    for name in names:
-        with open(os.path.join(directory, name), encoding="utf-8", errors="replace") as stream:
-            parts.append(stream.read())
-    return "\n".join(parts)
 
 
 def _by_step(lines: Iterable[Line]) -> List[Line]:

@@ -6,7 +6,7 @@ import shlex
 import time
 from typing import Any, Dict, List, Optional
 
-from evaluation.report import diagnostics, sections
+from evaluation.report import diagnostics, rates, sections
 from evaluation.report.charts import Scale, spell
 from evaluation.report.page import SYNTHETIC, colour_of, percent, value_text
 from evaluation.report.run_logs import Line, Run
@@ -26,6 +26,8 @@ def run_body(run: Run) -> str:
         sections.accuracy(run),
         sections.training(run),
         sections.separation(run),
+        rates.operating_section(run.best),
+        rates.trust_section(run.best),
         sections.hardest(run),
         _files(run),
         _facts(run),

@@ -22,7 +22,8 @@ def accuracy(run: Run) -> str:
         return ""
     charts = ""
     if any(len(lines) > 1 for lines in run.validations.values()):
-        charts = f'<div class="charts two">{accuracy_chart(run)}{far_chart(run)}</div>'
+        drawn = accuracy_chart(run) + far_chart(run) + norm_chart(run)
+        charts = f'<div class="charts two">{drawn}</div>'
     return (
         '<section id="accuracy"><h2>Accuracy through training</h2><p>Accuracy-Flip: embeddings of '
         "image and mirror image added; the threshold is chosen on nine folds and applied to the "
@@ -119,6 +120,16 @@ def far_chart(run: Run, target: str = "0.001") -> str:
     return line_chart(series, "TAR at FAR 0.1 %", y_axis=y_axis)
 
 
+def norm_chart(run: Run) -> str:
+    """Mean length of the embeddings over steps (XNorm), "" where it is not logged."""
+    series = []
+    for name, lines in run.validations.items():
+        logged = [line for line in lines if "xnorm" in line]
+        x, y = [line["step"] for line in logged], [line["xnorm"] for line in logged]
+        series.append(Series(name, x, y, colour_of(run.validations, name)))
+    return line_chart(series, "Embedding norm") if any(one.x for one in series) else ""
+
+
 def training(run: Run) -> str:
     """Loss, accuracy, learning rate and throughput over steps."""
     if not run.train:
@@ -138,6 +149,9 @@ def training(run: Run) -> str:
         _curve(run, "Images per second", (("images_per_second", ""),)),
         _curve(run, "Share of time waiting for input", (("input_share", ""),), percents),
         _curve(run, "Gradient norm", (("gradient_norm", ""),)),
+        _curve(run, "Floating-point operations per second", (("flops_per_second", ""),)),
+        _curve(run, "Share of the device's peak", (("flops_share", ""),), percents),
+        _curve(run, "Goodput: share of time in steps", (("goodput_share", ""),), percents),
     ]
     drawn = "".join(chart for chart in charts if chart)
     return (
@@ -155,7 +169,10 @@ def _curve(run: Run, title: str, names: Sequence[Tuple[str, str]], y_axis: Axis 
             series.append(Series("", x, y, f"c{i}", faint=True))
             y = smoothed(y)
         if y:
-            series.append(Series(label, x, y, f"c{i}"))
+            one = Series(label, x, y, f"c{i}")
+            if name == "learning_rate":  # smoothed curves have no exact last value
+                one = one._replace(mark=len(y) - 1, mark_text=spell(y[-1]))
+            series.append(one)
     return line_chart(series, title, y_axis=y_axis) if series else ""
 
 
@@ -182,6 +199,8 @@ def roc_chart(run: Run) -> str:
         far, tar, _ = verification.roc_curve(saved.distances_P, saved.issame_P)
         smallest = _one_of(~saved.issame_P)
         lowest = min(lowest, smallest)
+        start = int(far.searchsorted(0.0, "right")) - 1  # the last point without a false accept
+        far, tar = far[start:], tar[start:]
         keep = _corners(far)
         x = [max(float(far[i]), smallest / 2) for i in keep]
         series.append(Series(name, x, [float(tar[i]) for i in keep], _colour_in(run, name)))

@@ -17,13 +17,12 @@ class OnnxRuntimeBackend(Backend):
     """A session of ONNX Runtime."""
 
     def __init__(self, path: str, options: ModelOptions) -> None:
+        providers = _providers(options.device)
         settings = onnxruntime.SessionOptions()
         settings.intra_op_num_threads = options.threads or 0
         settings.log_severity_level = QUIET
         try:
-            self._session = onnxruntime.InferenceSession(
-                path, settings, providers=_providers(options.device)
-            )
+            self._session = onnxruntime.InferenceSession(path, settings, providers=providers)
         except Exception as error:  # its exception classes share no public base
             raise ValueError(_refusal(path, error)) from None
         first = self._session.get_inputs()[0]

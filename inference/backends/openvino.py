@@ -1,6 +1,9 @@
 """ONNX files, OpenVINO IR and TFLite files in OpenVINO."""
 
+import os
+import re
 from typing import Any, Dict
+from xml.etree import ElementTree
 
 import numpy as np
 import openvino
@@ -14,6 +17,8 @@ class OpenVinoBackend(Backend):
     """A compiled model of OpenVINO, with one request."""
 
     def __init__(self, path: str, options: ModelOptions) -> None:
+        if path.lower().endswith(".xml"):
+            _check_ir(path)
         core = openvino.Core()
         device = "GPU" if options.device == "gpu" else "CPU"
         _check_precision(core, device, options.precision)
@@ -27,8 +32,9 @@ class OpenVinoBackend(Backend):
             model = core.read_model(path)
             compiled = core.compile_model(model, device, settings)
         except Exception as error:
-            text = " ".join(str(error).split())
-            raise ValueError(f"{path} cannot be loaded by openvino: {text[:300]}") from None
+            text = re.sub(r"Exception from \S+:\d+:\s*", "", str(error))  # places in its own source
+            text = " ".join(text.split())[:300]
+            raise ValueError(f"{path} cannot be loaded by openvino: {text}") from None
         self._request = compiled.create_infer_request()
         first = compiled.inputs[0]
         self.outputs = len(compiled.outputs)
@@ -41,6 +47,17 @@ class OpenVinoBackend(Backend):
 
     def run(self, x: np.ndarray) -> np.ndarray:
         return np.array(self._request.infer([x], share_inputs=True)[0])
+
+
+def _check_ir(path: str) -> None:
+    """An .xml without its weights, or that ends early: OpenVINO's own errors are a page long."""
+    weights = os.path.splitext(path)[0] + ".bin"
+    if not os.path.exists(weights):
+        raise ValueError(f"{path} needs {weights}, which has the weights; copy both files.")
+    try:
+        ElementTree.parse(path)
+    except ElementTree.ParseError as error:
+        raise ValueError(f"{path} is not whole XML ({error}); copy it again.") from None
 
 
 def _check_precision(core: Any, device: str, precision: str) -> None:

@@ -8,7 +8,7 @@ import json
 import os
 import struct
 import zipfile
-from typing import Any, BinaryIO, Dict
+from typing import Any, BinaryIO, Dict, NamedTuple, Tuple
 
 import numpy as np
 
@@ -174,23 +174,31 @@ def _read_safetensors(path: str) -> Tensors:
             raise ValueError(
                 f"{path} has no readable .safetensors header; copy it again."
             ) from None
-        return {
-            name: _safetensor(stream, path, size, length + 8, name, dtype, shape, offsets)
-            for name, dtype, shape, offsets in plan
-        }
+        return {entry.name: _safetensor(stream, path, length + 8, size, entry) for entry in plan}
 
 
-def _entry(name, entry):
+class _Entry(NamedTuple):
+    """A tensor in the header of a .safetensors file."""
+
+    name: str
+    dtype: str  # a key of SAFETENSORS, or BF16
+    shape: Tuple[int, ...]
+    begin: int  # bytes from the end of the header
+    end: int
+
+
+def _entry(name: str, entry: Dict[str, Any]) -> _Entry:
     begin, end = entry["data_offsets"]
     shape = tuple(int(side) for side in entry["shape"])
-    return name, str(entry["dtype"]), shape, (int(begin), int(end))
+    return _Entry(name, str(entry["dtype"]), shape, int(begin), int(end))
 
 
-def _safetensor(stream, path, size, base, name, dtype, shape, offsets):
-    begin, end = offsets
+def _safetensor(stream: BinaryIO, path: str, base: int, size: int, entry: _Entry) -> np.ndarray:
+    """One tensor of a file of `size` bytes with a header of `base` bytes."""
+    name, dtype, shape, begin, end = entry
     known = "<u2" if dtype == "BF16" else SAFETENSORS.get(dtype)
     if known is None:
-        raise ValueError(f"{path}: tensor {name} is of type {dtype}, which is not read here.")
+        raise ValueError(f"{path}: tensor {name} is of type {dtype}, which is not supported.")
     length = np.dtype(known).itemsize
     for side in shape:
         length *= side

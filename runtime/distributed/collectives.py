@@ -1,29 +1,38 @@
-"""What the ranks of a run say to each other in a step: sums, means, maxima, gathers, broadcasts.
+"""Collective operations between the ranks of a run: sum, mean, maximum, gather, broadcast.
 
-Every rank builds the same calls in the same order, so that counting them gives each call the same
-key on all of them; `compare` proves it before the first step. With one rank all are the identity.
+TensorFlow matches the calls of different ranks by their instance key, which is the number of the
+call on its rank. So every rank builds the same calls in the same order; `Comparison` checks it
+before the first step, as a mismatch would hang or add unrelated tensors. With one rank every
+operation is the identity.
 X is any static shape; n is what one rank holds of something, N = size * n.
 """
 
 import zlib
+from typing import Any, Callable, Dict, List, Optional, Sequence, Tuple, TypeVar
 
 import numpy as np
 
 from runtime.tf1 import TF2, tf
 
 GROUP = 1  # the key of the group of all ranks
-FACTS = 8192  # how many facts `compare` can hold
+FACTS = (
+    8192  # capacity of `Comparison`: a net of 1,000 layers on all ranks makes about half of that
+)
+
+T = TypeVar("T")
+Fact = Tuple[str, Any]  # (name, value) that must be equal on all ranks
+Call = Tuple[int, str, str, Tuple[int, ...]]  # (key, operation, dtype, shape)
 
 
 class Collectives:
-    """The calls of one rank. hint: "auto", "ring" or "nccl"."""
+    """The collectives of one rank. hint: "auto", "ring" or "nccl"."""
 
-    def __init__(self, rank=0, size=1, hint="auto"):
+    def __init__(self, rank: int = 0, size: int = 1, hint: str = "auto") -> None:
         self.rank, self.size, self.hint = rank, size, hint
-        self.calls = []  # (key, what, dtype, shape), in the order in which they were built
+        self.calls: List[Call] = []  # in the order in which they were built
 
-    def sum(self, x):
-        """Tensor X -> its sum over ranks. The gradient is the slopes' sum over ranks."""
+    def sum(self, x: tf.Tensor) -> tf.Tensor:
+        """Tensor X -> its sum over ranks. The gradient is the sum of the gradients over ranks."""
         if self.size == 1:
             return x
 
@@ -33,12 +42,12 @@ class Collectives:
 
         return summed(x)
 
-    def mean(self, x):
-        """Tensor X -> its mean over ranks. The gradient is the slopes' mean over ranks."""
+    def mean(self, x: tf.Tensor) -> tf.Tensor:
+        """Tensor X -> its mean over ranks. The gradient is the mean of the gradients over ranks."""
         return x if self.size == 1 else self.sum(x) / self.size
 
-    def maximum(self, x):
-        """Tensor X -> its largest over ranks, through which no gradient flows."""
+    def maximum(self, x: tf.Tensor) -> tf.Tensor:
+        """Tensor X -> its maximum over ranks; no gradient."""
         if self.size == 1:
             return tf.stop_gradient(x)
         x = tf.stop_gradient(x)
@@ -46,9 +55,9 @@ class Collectives:
             return self._reduce(x, "Max")
         return tf.reduce_max(self._gather(x[None]), axis=0)  # 1.15 reduces by Add and Mul alone
 
-    def gather(self, x):
-        """[n, ...] -> [N, ...] in the order of the ranks. The gradient is the slopes' sum over
-        ranks, of this rank's rows."""
+    def gather(self, x: tf.Tensor) -> tf.Tensor:
+        """[n, ...] -> [N, ...] in the order of the ranks. The gradient is that of this rank's rows,
+        summed over ranks."""
         if self.size == 1:
             return x
         rows = x.shape.as_list()[0]
@@ -62,8 +71,8 @@ class Collectives:
 
         return gathered(x) if x.dtype.is_floating else self._gather(x)
 
-    def broadcast(self, x):
-        """Tensor X -> that of rank 0."""
+    def broadcast(self, x: tf.Tensor) -> tf.Tensor:
+        """Tensor X -> the tensor of rank 0."""
         if self.size == 1:
             return x
         options = dict(self._options("broadcast", x), shape=x.shape.as_list())
@@ -86,11 +95,11 @@ class Collectives:
         y.set_shape(shape)
         return y
 
-    def _options(self, what, x):
+    def _options(self, operation, x):
         shape = tuple(x.shape.as_list())  # a shape that is not static would hang, not fail
         assert None not in shape, f"{x.name} has shape {shape}"
         key = len(self.calls) + 1
-        self.calls.append((key, what, x.dtype.base_dtype.name, shape))
+        self.calls.append((key, operation, x.dtype.base_dtype.name, shape))
         return dict(
             group_size=self.size,
             group_key=GROUP,
@@ -99,20 +108,24 @@ class Collectives:
         )
 
 
-def in_buckets(tensors, reduce, bucket_bytes, wire=None):
-    """Float32 tensors -> each reduced; `reduce` is called for flat buckets of about bucket_bytes,
-    which hold small tensors together and parts of large ones, the last tensors first, as gradients
-    come. wire: the type in which they travel, if another."""
+def in_buckets(
+    tensors: Sequence[tf.Tensor],
+    reduce: Callable[[tf.Tensor], tf.Tensor],
+    bucket_bytes: int,
+    wire: Optional[tf.DType] = None,
+) -> List[tf.Tensor]:
+    """Float32 tensors -> each reduced. `reduce` is called for flat buckets of about bucket_bytes,
+    each of several small tensors or a part of a large one. wire: dtype of the transfer.
+
+    The last tensors come first: the backward pass computes the gradients of the last layers first,
+    so their reduction overlaps with the rest of it."""
     wire = wire or tf.float32
     room = max(1, bucket_bytes // wire.size)
-    pieces = {index: [] for index in range(len(tensors))}  # of each tensor, reduced
+    pieces: Dict[int, List[tf.Tensor]] = {i: [] for i in range(len(tensors))}  # reduced
     bucket, held = [], 0
     for index in reversed(range(len(tensors))):
-        flat, start, count = (
-            tf.reshape(tensors[index], [-1]),
-            0,
-            tensors[index].shape.num_elements(),
-        )
+        flat = tf.reshape(tensors[index], [-1])
+        start, count = 0, tensors[index].shape.num_elements()
         while start < count:
             stop = min(count, start + room - held)
             part = flat if stop - start == count else flat[start:stop]
@@ -140,43 +153,45 @@ def _joined(parts, like):
     return tf.reshape(flat, like.shape)
 
 
-def replicate(collectives, variables):
-    """The op that gives this rank's variables rank 0's values. All ranks pass the same kinds."""
+def replicate(collectives: Collectives, variables: Sequence[Any]) -> tf.Operation:
+    """The op that assigns rank 0's values to this rank's variables; the same list on all ranks."""
     if collectives.size == 1:
         return tf.no_op()
     return tf.group(*[tf.assign(v, collectives.broadcast(v.read_value())) for v in variables])
 
 
 class Agreement:
-    """Whether all processes say yes. Each asks at the same points of the run: it is a barrier."""
+    """A logical AND over all processes. Every process calls it at the same points of the run, so
+    it is also a barrier."""
 
-    def __init__(self, members):
+    def __init__(self, members: "Members") -> None:
         """members: the Collectives of this process's ranks, with the device of each."""
-        self._said = tf.placeholder(tf.int32, [1], "said")
-        self._all = _on_each(members, lambda collectives: collectives.gather(self._said))
+        self._own = tf.placeholder(tf.int32, [1], "agrees")
+        self._all = _on_each(members, lambda collectives: collectives.gather(self._own))
         self._alone = len(members) == members[0][0].size
 
-    def all_say(self, session, yes):
-        """Whether `yes` is true in every process; waits for all of them."""
+    def all_agree(self, session: tf.Session, agrees: bool) -> bool:
+        """Whether `agrees` is true in every process; waits for all of them."""
         if self._alone:
-            return yes
-        return bool(np.all(session.run(self._all, {self._said: [int(yes)]})[0]))
+            return agrees
+        return bool(np.all(session.run(self._all, {self._own: [int(agrees)]})[0]))
 
 
 class Comparison:
-    """Whether all ranks were told the same, asked before the first step.
+    """Whether all ranks have the same settings and built the same calls; run before the first step.
 
-    facts: [(what it is called, value)]; build it on every rank, run `differing` on every host."""
+    It is built on every rank, and `first_difference` runs on every host."""
 
-    def __init__(self, members):
+    def __init__(self, members: "Members") -> None:
         """members: the Collectives of this process's ranks, with the device of each."""
         self._fed = tf.placeholder(tf.int64, [1, FACTS], "facts")
         self._all = _on_each(members, lambda collectives: collectives.gather(self._fed))
 
-    def differing(self, session, facts):
-        """(name of the first fact that is not the same on all ranks, a rank that has another), or
-        None."""
-        mine = self.numbers(facts)
+    def first_difference(
+        self, session: tf.Session, facts: Sequence[Fact]
+    ) -> Optional[Tuple[str, int]]:
+        """(name of the first fact that differs between ranks, a rank where it differs), or None."""
+        mine = self.checksums(facts)
         theirs = session.run(self._all, {self._fed: mine})[0]
         ranks, places = np.nonzero(theirs != mine)
         if not len(places):
@@ -186,15 +201,19 @@ class Comparison:
         return name, int(ranks[places == first][0])
 
     @staticmethod
-    def numbers(facts):
-        """Facts -> int64 [1, FACTS], 0 where there are no more."""
+    def checksums(facts: Sequence[Fact]) -> np.ndarray:
+        """CRC32 of each fact: int64 [1, FACTS], padded with 0."""
         assert len(facts) <= FACTS, len(facts)
         found = np.zeros([1, FACTS], np.int64)
         found[0, : len(facts)] = [zlib.crc32(repr(fact).encode()) for fact in facts]
         return found
 
 
-def _on_each(members, make):
+# The Collectives of this process's ranks, with the device of each.
+Members = Sequence[Tuple[Collectives, Optional[str]]]
+
+
+def _on_each(members: Members, make: Callable[[Collectives], T]) -> List[T]:
     made = []
     for collectives, device in members:
         with tf.device(device):

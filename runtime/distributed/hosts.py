@@ -1,15 +1,15 @@
-"""Which hosts a run has, and which of them this process is; no TensorFlow.
+"""The hosts of a run, and the index of this process among them; no TensorFlow.
 
-Asked in this order: --worker_hosts and --task_index, TF_CONFIG, Slurm's variables; else one host.
-One host has no address: nothing listens, and no port is opened.
+Sources in order of precedence: --worker_hosts and --task_index, TF_CONFIG, Slurm's variables; else
+a single host, which has no address and opens no port.
 """
 
-import collections
 import errno
 import json
 import re
 import socket
 import time
+from typing import List, Mapping, NamedTuple, Optional, Sequence, Tuple
 
 PORT = 2222  # of every host under Slurm, whose variables name nodes and no ports
 WORKING = ("chief", "master", "worker")  # of TF_CONFIG, in order of rank; "master" is the old name
@@ -17,32 +17,42 @@ _NAME = re.compile(r"^(\[[0-9a-fA-F:.]+\]|[A-Za-z0-9]([A-Za-z0-9._-]*[A-Za-z0-9]
 
 _GROUP = re.compile(r"^([^\[\],]*)(?:\[(\d+(?:-\d+)?(?:,\d+(?:-\d+)?)*)\](.*))?$")
 
-# addresses: ("host:port", ...) of all hosts in order, () for one host; index: which one this is.
-Hosts = collections.namedtuple("Hosts", "addresses index")
+
+class Hosts(NamedTuple):
+    """The hosts of a run."""
+
+    addresses: Tuple[str, ...]  # "host:port" of each, in order; empty for a single host
+    index: int  # type: ignore[assignment]  # of this process
 
 
-def find_hosts(worker_hosts, task_index, environ, port=PORT):
-    """Flags and environment -> Hosts. worker_hosts: addresses or None; task_index: int or None;
+def find_hosts(
+    worker_hosts: Optional[Sequence[str]],
+    task_index: Optional[int],
+    environ: Mapping[str, str],
+    port: int = PORT,
+) -> Hosts:
+    """Flags and environment -> Hosts. worker_hosts: addresses or None;
     port: of every host where Slurm names them."""
-    told = _from_flags(tuple(worker_hosts or ()), task_index)
+    from_flags = _from_flags(tuple(worker_hosts or ()), task_index)
     found = _from_tf_config(environ)
-    if told and found and told != found:
+    if from_flags and found and from_flags != found:
         raise ValueError(
-            f"--worker_hosts and --task_index make this host {_spell(told)}, and TF_CONFIG makes "
-            f"it {_spell(found)}; leave the flags out, or unset TF_CONFIG."
+            f"--worker_hosts and --task_index make this host {_spell(from_flags)}, but TF_CONFIG "
+            f"makes it {_spell(found)}; omit the flags, or unset TF_CONFIG."
         )
-    if told is None and task_index is not None and (found is None or found.index != task_index):
-        other = f"and TF_CONFIG says {found.index}" if found else "and no --worker_hosts are given"
+    mismatch = found is None or found.index != task_index
+    if from_flags is None and task_index is not None and mismatch:
+        other = f"but TF_CONFIG has {found.index}" if found else "but --worker_hosts is not given"
         raise ValueError(
             f"--task_index is {task_index}, {other}; pass --worker_hosts with all addresses, or "
-            "leave --task_index out."
+            "omit --task_index."
         )
-    return _alone(told or found or _from_slurm(environ, port) or Hosts((), 0))
+    return _alone(from_flags or found or _from_slurm(environ, port) or Hosts((), 0))
 
 
-def check_port_is_free(hosts):
-    """Ends a run whose port another process listens on: TensorFlow's server would share it in
-    silence, and the hosts would speak now with the one, now with the other."""
+def check_port_is_free(hosts: Hosts) -> None:
+    """Requires that no process listens on this host's port: TensorFlow's server sets SO_REUSEPORT
+    and would share it without an error, so connections would reach either process."""
     if not hosts.addresses:
         return
     address = hosts.addresses[hosts.index]
@@ -54,8 +64,8 @@ def check_port_is_free(hosts):
         )
 
 
-def free_addresses(count):
-    """Addresses of this machine on whose ports nobody listens now, for hosts that are processes."""
+def free_addresses(count: int) -> List[str]:
+    """Addresses of this machine with free ports, for hosts that are processes of one machine."""
     sockets = [socket.socket() for _ in range(count)]
     for one in sockets:
         one.bind(("127.0.0.1", 0))
@@ -65,9 +75,9 @@ def free_addresses(count):
     return found
 
 
-def wait_for_hosts(hosts, limit):
-    """Returns when every other host's port has answered; after `limit` seconds names those that
-    have not. Each host's own server must run before this, or all would wait for all."""
+def wait_for_hosts(hosts: Hosts, limit: float) -> None:
+    """Returns when the port of every other host accepts connections; fails after `limit` seconds.
+    Start this host's own server first, or all hosts wait for each other."""
     silent = [address for i, address in enumerate(hosts.addresses) if i != hosts.index]
     end = time.monotonic() + limit
     while True:
@@ -76,7 +86,7 @@ def wait_for_hosts(hosts, limit):
             return
         if time.monotonic() > end:
             raise ValueError(
-                f"{', '.join(silent)} did not answer within {limit:g} s; start every host's "
+                f"{', '.join(silent)} did not respond within {limit:g} s; start every host's "
                 "process, and let the hosts reach each other's ports (--allow_hosts, where the "
                 "packets of a host come from another address than in --worker_hosts)."
             )
@@ -88,8 +98,8 @@ def _from_flags(addresses, task_index):
         return None
     if task_index is None:
         raise ValueError(
-            f"--worker_hosts names {len(addresses)} hosts and --task_index is missing: say which "
-            "of them this one is, from 0."
+            f"--worker_hosts names {len(addresses)} hosts but --task_index is missing: pass the "
+            "index of this host, from 0."
         )
     return _checked(addresses, task_index, "--worker_hosts", "--task_index")
 
@@ -113,7 +123,7 @@ def _from_tf_config(environ):
         return None
     task = content.get("task")
     if not isinstance(task, dict) or "type" not in task:
-        raise ValueError('TF_CONFIG names a cluster and no "task": say its type and index.')
+        raise ValueError('TF_CONFIG has a cluster but no "task": add its type and index.')
     return _from_cluster(cluster, task["type"], task.get("index", 0))
 
 
@@ -153,7 +163,7 @@ def _from_slurm(environ, port):
     names = expand_nodes(nodes)
     started = environ.get("SLURM_STEP_NUM_TASKS")
     tasks = _count(environ, "SLURM_STEP_NUM_TASKS" if started else "SLURM_NTASKS", len(names))
-    if len(names) == 1 and (tasks == 1 or not started):  # cores asked for as --ntasks: one process
+    if len(names) == 1 and (tasks == 1 or not started):  # --ntasks may request cores: one process
         return None
     if tasks != len(names):
         raise ValueError(
@@ -165,7 +175,7 @@ def _from_slurm(environ, port):
     return _checked(addresses, index, "Slurm's node list", "SLURM_PROCID")
 
 
-def expand_nodes(text):
+def expand_nodes(text: str) -> List[str]:
     """Slurm's short form -> names: "a[01-03,7],b" -> ["a01", "a02", "a03", "a7", "b"]."""
     parts = re.split(r",(?![^\[]*\])", text)  # commas outside of brackets
     return [name for part in parts for name in _expand(part)]

@@ -1,8 +1,8 @@
-"""Who may speak to the port that TensorFlow opens: the run's own hosts, and no one else.
+"""Restricts TensorFlow's gRPC port to the hosts of the run.
 
-TensorFlow's server listens on all of a machine's addresses, whatever the cluster says, and asks no
-one who he is. Linux lets any process put a packet filter on its own sockets (SO_ATTACH_FILTER, no
-privilege is needed), and a connection inherits its listener's.
+TensorFlow's server listens on all addresses of a machine, whatever the cluster spec, and has no
+authentication. Linux lets a process attach a packet filter to its own sockets (SO_ATTACH_FILTER,
+no privilege needed), and a connection inherits the filter of its listener.
 """
 
 import ctypes
@@ -12,6 +12,7 @@ import os
 import socket
 import struct
 import sys
+from typing import List, Sequence, Tuple, Union
 
 SO_ATTACH_FILTER = 26
 LISTENING = "0A"  # in /proc/net/tcp
@@ -21,11 +22,14 @@ SOURCE_4, SOURCE_6 = 12, 8  # bytes into that header
 LOAD_WORD, LOAD_BYTE, AND, EQUAL, JUMP, RETURN = 0x20, 0x30, 0x54, 0x15, 0x05, 0x06
 ALL, NOTHING = 0x7FFFFFFF, 0
 
+Network = Union[ipaddress.IPv4Network, ipaddress.IPv6Network]
+Instruction = Tuple[int, int, int, int]  # (code, jump if true, jump if false, operand)
 
-def restrict_port_to(addresses, index, also=()):
+
+def restrict_port_to(addresses: Sequence[str], index: int, also: Sequence[str] = ()) -> None:
     """Filters the port of host `index` of addresses ("host:port" of all hosts), on which this
     process listens. also: further addresses or networks, as 10.0.0.0/8. Does nothing without
-    addresses; what cannot be filtered here is said aloud."""
+    addresses; logs a warning where the filter cannot be attached."""
     if not addresses:
         return
     port = int(addresses[index].rpartition(":")[2])
@@ -42,15 +46,15 @@ def restrict_port_to(addresses, index, also=()):
         why = "its socket was not found"
     if not sockets:
         logging.warning(
-            "port %d answers anyone who reaches this machine (%s): let a firewall keep others out, "
-            "as docs/security.md says.",
+            "port %d accepts connections from any address (%s): restrict it with a firewall, see "
+            "docs/security.md.",
             port,
             why,
         )
 
 
-def program(networks):
-    """Networks -> the filter's instructions (code, jump if true, jump if false, number)."""
+def program(networks: Sequence[Network]) -> List[Instruction]:
+    """Networks -> the instructions of the filter."""
     four = [_test(net, SOURCE_4) for net in networks if net.version == 4]
     six = [_test(net, SOURCE_6) for net in networks if net.version == 6]
     fours = [step for test in four for step in test] + [(RETURN, 0, 0, NOTHING)]
@@ -60,7 +64,7 @@ def program(networks):
 
 
 def _test(network, offset):
-    """Lets through what comes from the network; goes on behind itself with the rest."""
+    """Accepts packets from the network; falls through to the next instruction for the rest."""
     address, mask = network.network_address.packed, network.netmask.packed
     steps = [(RETURN, 0, 0, ALL)]
     for place in reversed(range(0, len(address), 4)):
@@ -71,18 +75,18 @@ def _test(network, offset):
 
 
 def _attach(number, steps):
-    """number: of an open socket."""
+    """number: the file descriptor of an open socket."""
     text = ctypes.create_string_buffer(b"".join(struct.pack("HBBI", *step) for step in steps))
     ours = socket.socket(fileno=os.dup(number))
     try:
-        said = struct.pack("HL", len(steps), ctypes.addressof(text))
-        ours.setsockopt(socket.SOL_SOCKET, SO_ATTACH_FILTER, said)
+        options = struct.pack("HL", len(steps), ctypes.addressof(text))
+        ours.setsockopt(socket.SOL_SOCKET, SO_ATTACH_FILTER, options)
     finally:
         ours.close()
 
 
 def _listeners(port):
-    """The numbers of this process's sockets that listen on a port."""
+    """File descriptors of this process's sockets that listen on a port."""
     if sys.platform != "linux":
         return []
     nodes = set()
@@ -101,19 +105,19 @@ def _listeners(port):
 def _link(name):
     try:
         return os.readlink(f"/proc/self/fd/{name}")
-    except OSError:  # the listing's own, which is closed by now
+    except OSError:  # the descriptor of the listing itself, closed by now
         return ""
 
 
 def _resolved(address):
-    """host:port -> the networks, of one address each, that its name stands for."""
+    """host:port -> its IP addresses, each as a network of one address."""
     host = address.rpartition(":")[0].strip("[]")
     try:
         found = socket.getaddrinfo(host, None, proto=socket.IPPROTO_TCP)
     except socket.gaierror as error:
         raise ValueError(
-            f"{address}: the name {host} cannot be resolved ({error.strerror}); write its IP "
-            "address, or make its name known to all hosts."
+            f"{address}: the name {host} cannot be resolved ({error.strerror}); use its IP "
+            "address, or add the name to the DNS or /etc/hosts of all hosts."
         ) from None
     return [ipaddress.ip_network(entry[4][0].partition("%")[0]) for entry in found]
 
@@ -123,5 +127,5 @@ def _network(text):
         return ipaddress.ip_network(text, strict=False)
     except ValueError:
         raise ValueError(
-            f"--allow_hosts {text} is no address and no network, such as 10.0.0.7 or 10.0.0.0/16."
+            f"--allow_hosts {text} is not an address or a network, such as 10.0.0.7 or 10.0.0.0/16."
         ) from None

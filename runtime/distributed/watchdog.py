@@ -1,8 +1,8 @@
-"""Ends this process when another host is lost, for TensorFlow may wait for it for ever.
+"""Ends this process when another host is lost: TensorFlow may wait for it forever.
 
-TensorFlow 1.15 hangs in a collective whose peer is gone and heeds no timeout of its own; 2.x
-raises, and hangs with a peer that is there and does not answer. A thread that counts seconds
-works on both.
+TensorFlow 1.15 hangs in a collective after its peer is lost, and its own timeouts do not apply;
+2.x raises an error, but hangs where the peer exists and does not respond. A thread that counts
+seconds works on both.
 """
 
 import contextlib
@@ -11,195 +11,221 @@ import os
 import sys
 import threading
 import time
+from typing import Any, Iterator, List, Optional, Sequence
 
 from runtime.cli import USER_MISTAKE
-from runtime.distributed.heartbeat import Heartbeat
+from runtime.distributed.heartbeat import Heartbeat, HostState
+from runtime.files import first_line
 
-LOST = 75  # exit code: a host was lost; what started us may start us again
-PATIENCE = 10  # times the limit: for all hosts to come, the first step, a validation, a checkpoint
+LOST = 75  # exit code: a host was lost; a supervisor may restart the run (EX_TEMPFAIL)
+# Times the limit: for all hosts to start, the first step (which compiles), a validation, a
+# checkpoint. They take minutes where a step takes seconds.
+PATIENCE = 10
+# Beats per limit, at most one a second: a lost host misses several within every share below.
+BEATS_PER_LIMIT = 12
 PEER_CODES = {4, 10, 14}  # of tf.errors: DeadlineExceeded, Aborted, Unavailable: of a peer alone
 OWN_OR_PEER_CODES = {1, 13}  # Cancelled, Internal: of a peer, or a fault of our own
 
+# A host counts as silent when its file has been read without a change for this share of the limit.
+# In steps: all files are read on every beat from READ_ALL of the limit on, before that one per
+# beat. At the limit a file has thus been observed for half the limit, less a beat or so (1/12),
+# and the share must be less than that for a lost host to be named on time.
+READ_ALL = 0.5
+SILENT_IN_STEPS = 0.4
+# After TensorFlow's own error this thread has NAME_WAIT of the limit to find the lost host: three
+# missed beats must be enough.
+SILENT_AFTER_ERROR = 0.25
+NAME_WAIT = 0.5
+# While a host starts, validates or saves, a busy disk may delay its file: the whole limit.
+SILENT_WHEN_BUSY = 1.0
+
 
 class Watchdog:
-    """with Watchdog(60, hosts.addresses, hosts.index, output) as dog: dog.feed(step) ...
-    Entering it waits until all hosts have come. directory: one that all hosts share. Without
-    addresses, or with a single one, it does nothing. A failed beat of the disk is no lost host:
-    only who gets no step done for `limit` seconds looks for one that is silent."""
+    """with Watchdog(60, hosts.addresses, hosts.index, output) as watchdog: watchdog.feed(step) ...
+    Entering it waits for all hosts. directory: shared by all hosts. With at most one address it
+    does nothing. A beat that the disk fails to write is not a lost host: silent hosts are looked
+    for only when no step completes for `limit` seconds."""
 
-    def __init__(self, limit, hosts, index, directory):
+    def __init__(
+        self, limit: float, hosts: Sequence[str], index: int, directory: Optional[str]
+    ) -> None:
         self.limit, self.hosts, self.index = float(limit), tuple(hosts), index
-        self.beat = None
+        self.beat: Any = None  # a Heartbeat where there are several hosts
         if len(self.hosts) > 1:
-            interval = min(1.0, self.limit / 12)
+            assert directory is not None
+            interval = min(1.0, self.limit / BEATS_PER_LIMIT)
             self.beat = Heartbeat(directory, index, len(self.hosts), interval)
-        self._step, self._fed, self._busy = 0, time.monotonic(), "starting"
-        self._error, self._end = None, threading.Event()
+        self._step, self._fed = 0, time.monotonic()
+        self._pause: Optional[str] = "starting"  # name of what takes long; None in steps
+        self._error: Optional[BaseException] = None
+        self._end = threading.Event()
 
-    def __enter__(self):
+    def __enter__(self) -> "Watchdog":
         if self.beat:
             self.beat.start()
-            self._meet()
+            self._wait_for_hosts()
             self._fed = time.monotonic()
             threading.Thread(target=self._watch, name="watchdog", daemon=True).start()
         return self
 
-    def feed(self, step):
-        """After each step: all hosts are there, for each of them took part in it."""
-        self._step, self._busy, self._fed = step, None, time.monotonic()
+    def feed(self, step: int) -> None:
+        """After each step: all hosts are alive, since each took part in it."""
+        self._step, self._pause, self._fed = step, None, time.monotonic()
         if self.beat:
-            self.beat.say(step=step, doing="steps")
+            self.beat.publish(step=step, phase="steps")
 
     @contextlib.contextmanager
-    def pause(self, doing):
-        """Allows PATIENCE times the limit within, here and at the hosts that wait for this one;
-        doing: what they are told, as `a checkpoint`."""
-        before = self._busy  # "starting" until the first step is made
-        self._tell(doing)
+    def pause(self, name: str) -> Iterator[None]:
+        """Allows PATIENCE times the limit inside, here and at the hosts that wait for this one;
+        name: for messages, as `a checkpoint`."""
+        before = self._pause  # "starting" until the first step has completed
+        self._set_pause(name)
         yield
-        self._tell(before)
+        self._set_pause(before)
 
-    def _tell(self, doing):
-        self._busy, self._fed = doing, time.monotonic()
+    def _set_pause(self, name: Optional[str]) -> None:
+        self._pause, self._fed = name, time.monotonic()
         if self.beat:
-            self.beat.say(doing=doing or "steps")
+            self.beat.publish(phase=name or "steps")
 
-    def __exit__(self, kind, error, _trace):
+    def __exit__(self, kind: object, error: Optional[BaseException], _trace: object) -> None:
         if not self.beat:
             return
         code = getattr(error, "error_code", None)
-        if code in PEER_CODES | OWN_OR_PEER_CODES:
-            self._await_name(error)
+        if error is not None and code in PEER_CODES | OWN_OR_PEER_CODES:
+            self._wait_for_name(error)
             if code in PEER_CODES:
-                self._leave(f"host {self._name(self.index)}: {_first_line(error)}")
+                self._exit(f"host {self._name(self.index)}: {first_line(error)}")
         self._end.set()
-        well = error is None or isinstance(error, SystemExit)
-        self.beat.stop("ended" if well else f"failed: {_first_line(error)}")
+        failed = error is not None and not isinstance(error, SystemExit)
+        self.beat.stop(f"failed: {first_line(error)}" if failed and error else "ended")
 
-    def _meet(self):
-        late = self.beat.gather(PATIENCE * self.limit)
-        if self.beat.rival:
-            raise ValueError(self.beat.two_of_one(self.beat.rival))
-        if late:
-            names = ", ".join(self._name(i) for i in late)
+    def _wait_for_hosts(self) -> None:
+        missing = self.beat.gather(PATIENCE * self.limit)
+        if self.beat.duplicate:
+            raise ValueError(self.beat.duplicate_message(self.beat.duplicate))
+        if missing:
+            names = ", ".join(self._name(i) for i in missing)
             raise ValueError(
-                f"host {names} did not come within {PATIENCE * self.limit:g} s: no sign of it in "
-                f"{self.beat.directory}/alive; start its process, on a disk that all hosts share."
+                f"host {names} did not start within {PATIENCE * self.limit:g} s: it has written "
+                f"nothing to {self.beat.directory}/alive; start its process, with an output "
+                "directory that all hosts share."
             )
-        self.beat.say(doing="starting")
+        self.beat.publish(phase="starting")
 
-    def _watch(self):
-        """Memory alone is read here: a disk that hangs does not hold this thread up."""
+    def _watch(self) -> None:
+        """Reads memory only, so that a disk that hangs does not block this thread."""
         while not self._end.wait(min(0.2, self.beat.interval / 2)):
             late = time.monotonic() - self._fed
-            self.beat.all_at_once = late > self.limit / 2 or self._error is not None
-            if self.beat.rival:
-                self._leave(self.beat.two_of_one(self.beat.rival), code=USER_MISTAKE)
-            self._heed_last_words()
-            why = self._started_anew() or self._overdue(late)
-            if why:
-                self._leave(why)
+            self.beat.read_all = late > READ_ALL * self.limit or self._error is not None
+            if self.beat.duplicate:
+                self._exit(self.beat.duplicate_message(self.beat.duplicate), code=USER_MISTAKE)
+            self._exit_if_a_host_failed()
+            sentence = self._restarted() or self._overdue(late)
+            if sentence:
+                self._exit(sentence)
 
-    def _heed_last_words(self):
-        """Ends where a host said that it fails. Before the first step that is a mistake in what the
-        hosts were told, which this one may find too: it gets the time to say so itself, and no
-        restart would help."""
+    def _exit_if_a_host_failed(self) -> None:
+        """Before the first step a failure is a mistake in the flags, which this process may find as
+        well: it gets the time to print its own message, and a restart would not help."""
         for index, seen in sorted(self.beat.seen.items()):
-            if not seen.doing.startswith("failed"):
+            if not seen.phase.startswith("failed"):
                 continue
-            name = f"host {self._name(index)} has ended"
+            name = f"host {self._name(index)} ended"
             if self._step:
-                self._leave(f"{name} at step {seen.step}: {seen.doing}")
+                self._exit(f"{name} at step {seen.step}: {seen.phase}")
             elif time.monotonic() - seen.since > min(5.0, self.limit / 2):
-                self._leave(f"{name} before the first step: {seen.doing}", code=USER_MISTAKE)
+                self._exit(f"{name} before the first step: {seen.phase}", code=USER_MISTAKE)
 
-    def _started_anew(self):
-        """The sentence about a host whose process is another than the one we met."""
-        anew = [i for i, seen in sorted(self.beat.seen.items()) if seen.life != self.beat.met[i]]
-        if not anew:
-            return None
-        return f"host {self._name(anew[0])} was started anew after step {self._step}"
+    def _restarted(self) -> Optional[str]:
+        """The sentence about a host with another process than at the start of this run."""
+        for index, seen in sorted(self.beat.seen.items()):
+            if seen.process != self.beat.peers[index]:
+                return f"host {self._name(index)} was restarted after step {self._step}"
+        return None
 
-    def _overdue(self, late):
-        """The sentence about whom a step waits for too long; None while it does not."""
+    def _overdue(self, late: float) -> Optional[str]:
+        """The sentence about the hosts that delay a step for too long; None if it is on time."""
         if late < self.limit and self._error is None:
             return None
         silent = self._silent()
         if silent:
-            return self._has_not_moved(silent, late)
+            return self._no_progress(silent, late)
         if late < self.limit:
             return None
         others = self.beat.seen.values()
-        busy = self._busy or any(s.doing not in ("steps", "ended") for s in others)
+        busy = self._pause or any(s.phase not in ("steps", "ended") for s in others)
         if busy and late < PATIENCE * self.limit:
             return None
-        return self._has_not_moved(self._behind(), late)
+        return self._no_progress(self._behind(), late)
 
-    def _silent(self):
-        """Hosts whose file was read again and again and has not changed."""
-        share = 0.25 if self._error is not None else 1.0 if self._busy else 0.4
+    def _silent(self) -> List[int]:
+        """Hosts with a file that was read repeatedly and has not changed."""
+        if self._error is not None:
+            share = SILENT_AFTER_ERROR
+        elif self._pause:
+            share = SILENT_WHEN_BUSY
+        else:
+            share = SILENT_IN_STEPS
         enough = share * self.limit
-        return [i for i in self.beat.others if (self.beat.silence(i) or 0.0) >= enough]
+        return [i for i in self.beat.others if (self.beat.seconds_unchanged(i) or 0.0) >= enough]
 
-    def _behind(self):
-        """Of hosts that all are alive, those that hold up the others."""
+    def _behind(self) -> List[int]:
+        """Of hosts that are all alive, those that the others wait for."""
         seen = self.beat.seen
-        ended = [i for i in seen if seen[i].doing == "ended"]
+        ended = [i for i in seen if seen[i].phase == "ended"]
         steps = [seen[i].step for i in seen] + [self._step]
         slow = [i for i in seen if seen[i].step < max(steps)]
-        busy = [i for i in seen if seen[i].doing != "steps"]
+        busy = [i for i in seen if seen[i].phase != "steps"]
         return ended or slow or busy
 
-    def _has_not_moved(self, indices, late):
+    def _no_progress(self, indices: List[int], late: float) -> str:
         if not indices:
             return (
-                f"no host has moved since step {self._step} for {late:.0f} s, and all are alive: "
-                "the network between them, a disk or a device hangs"
+                f"no host has made progress since step {self._step} for {late:.0f} s, but all are "
+                "alive: the network between them, a disk or a device hangs"
             )
-        return f"{', '.join(self._stands(i) for i in indices)} for {late:.0f} s"
+        return f"{', '.join(self._state(i) for i in indices)} for {late:.0f} s"
 
-    def _stands(self, index):
-        """Where a host was last seen."""
-        seen, name = self.beat.seen[index], self._name(index)
-        if seen.doing == "ended":
-            return f"host {name} has ended after step {seen.step}, and is waited for"
-        step = max(seen.step, self._step)  # it took part in each step that was made here
-        doing = f" ({seen.doing})" if seen.doing != "steps" and seen.step == step else ""
-        return f"host {name} has not moved since step {step}{doing}"
+    def _state(self, index: int) -> str:
+        """The last known state of a host."""
+        seen: HostState = self.beat.seen[index]
+        name = self._name(index)
+        if seen.phase == "ended":
+            return f"host {name} ended after step {seen.step}; this host waits for it"
+        step = max(seen.step, self._step)  # it took part in each step that completed here
+        pause = f" ({seen.phase})" if seen.phase != "steps" and seen.step == step else ""
+        return f"host {name}: no progress since step {step}{pause}"
 
-    def _await_name(self, error):
-        """Gives the other thread the time to find which host TensorFlow's error is about; it ends
-        the process when it has."""
+    def _wait_for_name(self, error: BaseException) -> None:
+        """Gives the watching thread time to find the host behind TensorFlow's error; that thread
+        then ends the process."""
         self._error = error
-        time.sleep(self.limit / 2)
+        time.sleep(NAME_WAIT * self.limit)
 
-    def _name(self, index):
+    def _name(self, index: int) -> str:
         return f"{index} ({self.hosts[index]})"
 
-    def _leave(self, sentence, code=LOST):
-        end = f"; ending with exit code {code}"
-        leave(sentence + end + " so that a supervisor can restart." * (code == LOST), code)
+    def _exit(self, sentence: str, code: int = LOST) -> None:
+        restart = " so that a supervisor can restart." if code == LOST else ""
+        exit_now(f"{sentence}; ending with exit code {code}{restart}", code)
 
 
 NO_WATCHDOG = Watchdog(60.0, (), 0, None)  # of a run on one host
 
 
-def leave(sentence, code):
-    """Says a sentence and ends the process at once, whatever its other threads wait for."""
-    said = threading.Thread(target=_say, args=(sentence,), daemon=True)
-    said.start()
-    said.join(2.0)
-    if said.is_alive():  # a handler's file hangs, or the main thread holds its lock
+def exit_now(sentence: str, code: int) -> None:
+    """Logs a sentence and ends the process immediately, even if its other threads are blocked."""
+    logger = threading.Thread(target=_log, args=(sentence,), daemon=True)
+    logger.start()
+    logger.join(2.0)
+    if logger.is_alive():  # the file of a log handler hangs, or the main thread holds its lock
         os.write(2, (sentence + "\n").encode())
     os._exit(code)
 
 
-def _say(sentence):
+def _log(sentence: str) -> None:
     logging.error("%s", sentence)
     for handler in logging.getLogger().handlers:
         handler.flush()
     sys.stdout.flush()
-
-
-def _first_line(error):
-    return (str(error).splitlines() or [type(error).__name__])[0]

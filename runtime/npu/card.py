@@ -46,6 +46,7 @@ def ranks(environ: Mapping[str, str]) -> Ranks:
     rank = _number(environ, "RANK_ID", None, low=0)
     if rank >= cards:
         raise ValueError(f"RANK_ID is {rank} and RANK_SIZE {cards}: it must be below that.")
+    assert table is not None  # checked above
     rank_table.check(table, environ)
     return Ranks(host=rank, kind="NPU", cards=cards)
 

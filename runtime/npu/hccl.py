@@ -1,10 +1,10 @@
-"""The collectives of a run whose ranks are Ascend devices: by HCCL.
+"""Collective operations between Ascend cards, by HCCL.
 
-The same calls as runtime.distributed.collectives, with the same gradients: HCCL's gather has
-none of its own. n is what one rank holds of something.
+The same interface and gradients as runtime.distributed.collectives: HCCL's gather has no gradient
+of its own.
 """
 
-from typing import Any, List
+from typing import List
 
 from runtime.distributed.collectives import Collectives
 from runtime.npu import adapter
@@ -14,12 +14,14 @@ _REDUCTIONS = {"Add": "sum", "Max": "max"}
 
 
 class Hccl(Collectives):
-    """The calls of this process's card. No input may come straight from a variable, and each call
-    is made by itself (fusion 0): gradients come in buckets already."""
+    """The collectives of this process's card. Inputs pass through tf.identity, as HCCL takes no
+    variable's reference. fusion=0: gradients are in buckets already."""
 
-    def __init__(self, rank: int, size: int, hint: str = "auto") -> None:
+    def __init__(self, rank: int = 0, size: int = 1, hint: str = "auto") -> None:
         super().__init__(rank, size, hint)
-        self._sent: List[tf.Tensor] = []  # the last broadcast: there are hundreds, in sequence
+        # The last broadcast. Each waits for the one before: a graph replicates hundreds of
+        # variables, and all cards must run their broadcasts in the same order.
+        self._sent: List[tf.Tensor] = []
 
     def maximum(self, x: tf.Tensor) -> tf.Tensor:
         x = tf.stop_gradient(x)
@@ -33,15 +35,15 @@ class Hccl(Collectives):
             self._sent = self._hccl().broadcast([tf.identity(x)], 0, fusion=0)
         return self._sent[0]
 
-    def _reduce(self, x: tf.Tensor, merge: str = "Add") -> tf.Tensor:
+    def _reduce(self, x, merge="Add"):
         self._options(merge.lower(), x)
         return self._hccl().allreduce(tf.identity(x), _REDUCTIONS[merge], fusion=0)
 
-    def _gather(self, x: tf.Tensor) -> tf.Tensor:
+    def _gather(self, x):
         self._options("gather", x)
         y = self._hccl().allgather(tf.identity(x), self.size)
         y.set_shape([self.size * x.shape.as_list()[0]] + x.shape.as_list()[1:])
         return y
 
-    def _hccl(self) -> Any:
+    def _hccl(self):
         return adapter.adapter().hccl_ops

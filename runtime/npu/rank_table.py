@@ -1,4 +1,4 @@
-"""Ascend's rank table: which card of which server is which rank, written, read and checked.
+"""Writes, reads and checks Ascend's rank table, which maps ranks to cards of servers.
 
     python -m runtime.npu.rank_table --hosts 10.0.0.1,10.0.0.2 --devices 8 \\
         --hccn_conf host1.conf,host2.conf --output rank_table.json
@@ -89,18 +89,18 @@ def make_cards(
     is this machine's."""
     if not hosts:
         raise ValueError(
-            "--hosts is missing: name the servers' IP addresses, as 10.0.0.1,10.0.0.2."
+            "--hosts is missing: pass the servers' IP addresses, as 10.0.0.1,10.0.0.2."
         )
     if hccn_conf:
         if len(hccn_conf) != len(hosts):
             raise ValueError(
                 f"--hccn_conf names {len(hccn_conf)} files and --hosts {len(hosts)} servers; copy "
-                "/etc/hccn.conf from each, and name them in the same order."
+                "/etc/hccn.conf from each, and pass them in the same order."
             )
         device_ips = [ip for path in hccn_conf for ip in _ips_of(path, device_ids)]
     if len(device_ips) != len(hosts) * len(device_ids):
         raise ValueError(
-            f"--device_ips names {len(device_ips)} addresses, and {len(hosts)} servers with "
+            f"--device_ips names {len(device_ips)} addresses, but {len(hosts)} servers with "
             f"{len(device_ids)} cards have {len(hosts) * len(device_ids)}; each card's is in "
             "/etc/hccn.conf of its server, which --hccn_conf reads."
         )
@@ -131,7 +131,7 @@ def read_table(path: str, kind: Optional[NpuCard] = None) -> List[Card]:
         with open(path, encoding="utf-8") as stream:
             content = json.load(stream)
     except ValueError as error:
-        raise ValueError(f"{path} is no rank table: it is not JSON ({error}).") from None
+        raise ValueError(f"{path} is not a rank table: it is not JSON ({error}).") from None
     try:
         status = content["status"]
         cards = _read_servers(content) if "server_list" in content else _read_groups(content)
@@ -139,12 +139,12 @@ def read_table(path: str, kind: Optional[NpuCard] = None) -> List[Card]:
     except (KeyError, TypeError, ValueError) as error:
         what = f"{error} is missing" if isinstance(error, KeyError) else str(error)
         raise ValueError(
-            f"{path} is no rank table: {what}; write one with python -m runtime.npu.rank_table."
+            f"{path} is not a rank table: {what}; write one with python -m runtime.npu.rank_table."
         ) from None
     if status != "completed":
         raise ValueError(
-            f"{path} has the status {status}, and must be completed: who writes it has not "
-            "finished, or has failed."
+            f"{path} has the status {status}, but must be completed: the program that writes it "
+            "has not finished or has failed. Wait for it, or write the table again."
         )
     if kind is None and content.get("version") == SUPER_POD:
         kind = KINDS["910C"]
@@ -161,27 +161,28 @@ def check(path: str, environ: Mapping[str, str], kind: Optional[NpuCard] = None)
     together = sorted(name for name in environ if name.startswith("CM_") and environ[name])
     if together:
         raise ValueError(
-            f"{together[0]} and RANK_TABLE_FILE are both set, and are two ways to start; unset one."
+            f"{together[0]} and RANK_TABLE_FILE are both set, but are two different ways to "
+            "start; unset one."
         )
     cards = read_table(path, kind)
     size, rank = (_number(environ, name, path) for name in ("RANK_SIZE", "RANK_ID"))
     if size is not None and size != len(cards):
-        raise ValueError(f"RANK_SIZE is {size}, and {path} lists {len(cards)} cards.")
+        raise ValueError(f"RANK_SIZE is {size}, but {path} lists {len(cards)} cards.")
     if rank is None:
         return None
     if rank >= len(cards):
         raise ValueError(
-            f"RANK_ID is {rank}, and {path} lists ranks 0 to {len(cards) - 1}; it is another run's "
+            f"RANK_ID is {rank}, but {path} lists ranks 0 to {len(cards) - 1}; it is another run's "
             "table, or RANK_ID is wrong."
         )
     card = cards[rank]
     if not environ.get("JOB_ID"):
-        raise ValueError("JOB_ID is not set, and Ascend's adapter needs it; any text does.")
+        raise ValueError("JOB_ID is not set, but Ascend's adapter needs it; set it to any text.")
     name = "DEVICE_ID" if environ.get("DEVICE_ID") else "ASCEND_DEVICE_ID"
     device = _number(environ, name, path)
     if device is not None and device != card.device:
         raise ValueError(
-            f"{name} is {device}, and {path} puts rank {rank} on card {card.device} of "
+            f"{name} is {device}, but {path} puts rank {rank} on card {card.device} of "
             f"{card.server}; set {name}={card.device}, or write the table for card {device}."
         )
     return card
@@ -233,8 +234,8 @@ def _check_cards(path: str, cards: Sequence[Card], kind: Optional[NpuCard]) -> N
     if ranks != list(range(len(cards))):
         odd = next((rank for place, rank in enumerate(ranks) if rank != place), None)
         raise ValueError(
-            f"{path}: its ranks must be 0 to {len(cards) - 1}, each once, and rank {odd} is twice "
-            "there or leaves a gap."
+            f"{path}: its ranks must be 0 to {len(cards) - 1}, each once, but rank {odd} is "
+            "duplicate or follows a gap."
         )
     _refuse_twice(path, "card", [f"{card.device} of {card.server}" for card in cards])
     _refuse_twice(path, "device_ip", [card.ip for card in cards])
@@ -257,7 +258,7 @@ def _check_ip(path: str, card: Card) -> None:
     except OSError:
         raise ValueError(
             f"{path}: the device_ip of card {card.device} of {card.server} is {card.ip!r}, which "
-            "is no IP address."
+            "is not an IP address."
         ) from None
 
 
@@ -345,7 +346,7 @@ def _by_server(cards: Sequence[Card]) -> Servers:
 def _number(environ: Mapping[str, str], name: str, path: str) -> Optional[int]:
     text = environ.get(name, "")
     if text and not text.isdigit():
-        raise ValueError(f"{name} is {text!r}, and must be a number for {path} to be of use.")
+        raise ValueError(f"{name} is {text!r}, but {path} requires a number.")
     return int(text) if text else None
 
 

@@ -1,17 +1,18 @@
-"""Which operations an Ascend 910's adapter is known to take, and from where that is known.
+"""The operations that an Ascend 910's adapter is known to run, with the evidence for each.
 
-No machine was asked: the adapter's list, npu_supported_ops.json, comes with CANN alone. So each
-operation here has its evidence:
+The adapter's own list, npu_supported_ops.json, is part of CANN and was not available. Evidence:
   L  the graph engine's prototype says that it is compatible with TensorFlow's operation
   P  the graph engine has a prototype of that name (or of the name in brackets)
   M  training scripts of Ascend's ModelZoo use it
   W  the adapter's white list names it
   A  the adapter itself makes or names it
-The prototypes are fwkacllib/inc/ops/*.h of the public graphengine repositories; docs/ascend.md says
-more. What is not here is refused by python -m tools.npu_lint.
+The prototypes are fwkacllib/inc/ops/*.h of the public graphengine repositories; docs/ascend.md has
+more. python -m tools.npu_lint refuses operations that are not listed here.
 """
 
-EVIDENCE = {
+from typing import Dict
+
+EVIDENCE: Dict[str, str] = {
     # structure
     "Const": "M",
     "Identity": "L",
@@ -53,7 +54,7 @@ EVIDENCE = {
     "MatMul": "P, M",
     "BatchMatMulV2": "P (BatchMatMul)",
     "DropOutDoMask": "A (npu_ops.dropout)",
-    # one value at a time
+    # elementwise
     "Add": "P, M",
     "AddV2": "P (Add), M",
     "AddN": "L, M",
@@ -88,7 +89,7 @@ EVIDENCE = {
     "Select": "L, M",
     "SelectV2": "L, M",
     "IsFinite": "P, W",
-    # sums and the like
+    # reductions
     "Sum": "L (ReduceSum), M",
     "Mean": "P (ReduceMean), M",
     "Max": "P (ReduceMax), M",
@@ -96,7 +97,7 @@ EVIDENCE = {
     "L2Loss": "L, M",
     "ArgMax": "L (ArgMaxV2), M",
     "Softmax": "L, M",
-    # shapes and places
+    # shapes and indices
     "Reshape": "L, M",
     "Squeeze": "P, M",
     "ExpandDims": "L, M",
@@ -119,7 +120,7 @@ EVIDENCE = {
     "ScatterNd": "L, M",
     "UnsortedSegmentSum": "L, M",
     "Bitcast": "P",
-    # between cards, and the device's own
+    # collectives, and operations of the device alone
     "HcomAllReduce": "P, A, M",
     "HcomAllGather": "P, A, M",
     "HcomBroadcast": "P, A, M",
@@ -131,10 +132,10 @@ EVIDENCE = {
     "DropOutGenMask": "A (npu_ops.dropout)",
 }
 
-# What is known not to go, or to go badly, and what is done here in its place.
+# Operations that are known to fail or to be slow, with the reason and the replacement.
 _HOST = "its shape is dynamic; the host does it in the input pipeline"
 _SCATTER = "its prototype says not to use it; runtime/npu/kernels.py selects in a whole matrix"
-_RESOURCE = "nothing shows that it runs on a resource variable; an NPU's graph holds ref variables"
+_RESOURCE = "it is not known to run on a resource variable; an NPU's graph holds ref variables"
 NEVER = {
     "Where": _HOST,
     "Unique": _HOST,
@@ -153,6 +154,7 @@ NEVER = {
     "Timestamp": "the device has no clock",
 }
 
-HOST = ("IteratorV2", "MakeIterator", "OneShotIterator", "Iterator")  # not the device's affair
+HOST = ("IteratorV2", "MakeIterator", "OneShotIterator", "Iterator")  # run on the host
+# Operations that may take the reference of a variable; the others need its value.
 REF_USERS = ("Identity", "Assign", "AssignAdd", "ApplyMomentum", "ScatterUpdate", "RefSwitch")
 SPARE_OUTPUTS = {"FusedBatchNormV3": 5}  # a workspace of GPUs, which has no shape before it runs

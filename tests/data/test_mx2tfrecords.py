@@ -390,6 +390,7 @@ from data import mx2tfrecords
 from data.convert import worker_pool
 from runtime.cli import run
 number, moment, work = int(sys.argv[1]), sys.argv[2], sys.argv[3]
+signal.signal(signal.SIGINT, signal.default_int_handler)  # a shell's background job ignores it
 receive = worker_pool._receive
 def receive_and_end(*words):
     if any(name.startswith(moment) for name in os.listdir(work)):

@@ -138,6 +138,18 @@ def test_contact_sheet_shows_a_row_a_person(tmp_path):
     assert synthetic.cv2.imread(path).shape == (64, 96, 3)
 
 
+def test_people_for_a_face_bank_are_enrolled_or_not(tmp_path):
+    synthetic.write_people(str(tmp_path), seed=0, image_size=32)
+    enrolled = sorted(os.listdir(str(tmp_path / "enrolled")))
+    photos = {name[: -len(".jpg")] for name in os.listdir(str(tmp_path / "photos"))}
+    assert enrolled == sorted(synthetic.ENROLLED)
+    assert photos == set(synthetic.ENROLLED + synthetic.NOT_ENROLLED)
+    ada = sorted(os.listdir(str(tmp_path / "enrolled" / "Ada")))
+    assert ada == ["0.jpg", "1.jpg", "2.jpg"]
+    photo = (tmp_path / "photos" / "Ada.jpg").read_bytes()
+    assert all((tmp_path / "enrolled" / "Ada" / shot).read_bytes() != photo for shot in ada)
+
+
 def test_contact_sheet_of_no_picture_format_is_refused(tmp_path):
     with pytest.raises(ValueError, match="--contact_sheet"):
         synthetic.write_contact_sheet(str(tmp_path / "sheet"), 0, 32, rows=1, columns=1)

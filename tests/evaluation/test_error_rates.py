@@ -8,7 +8,6 @@ import pytest
 import verification
 from evaluation.error_rates import (
     binomial_interval,
-    bootstrap_by_identity,
     d_prime,
     lowest_fmr,
     operating_points,
@@ -146,25 +145,10 @@ def test_exact_intervals_hold_the_truth_in_95_of_100_simulated_sets():
     assert 0.93 <= held <= 0.97
 
 
-def test_intervals_by_identity_hold_the_truth_where_pairs_of_an_identity_are_alike():
-    random, held, narrow = np.random.RandomState(0), 0, 0
-    identity_P2 = np.repeat(np.arange(120), 8)[:, None].repeat(2, axis=1)
-    issame_P = np.ones(960 + 2, bool)
-    issame_P[960:] = False
-    identity_P2 = np.concatenate([identity_P2, [[0, 1], [2, 3]]])
-    for _ in range(400):
-        rate_I = random.beta(1, 4, size=120)  # mean 0.2, different for each identity
-        wrong_P = np.append(random.rand(960) < rate_I.repeat(8), [False, False])
-        low, high = bootstrap_by_identity(wrong_P, issame_P, identity_P2, rounds=200).fnmr
-        held += low <= 0.2 <= high
-        low, high = binomial_interval(int(wrong_P.sum()), 960)
-        narrow += low <= 0.2 <= high
-    assert 0.92 <= held / 400 <= 0.97  # 200 rounds give slightly narrow intervals; 1,000 are used
-    assert narrow / 400 < 0.9  # the pairs of an identity are not independent
-
-
-def test_a_bootstrap_of_equal_identities_has_no_width():
-    identity_P2 = np.array([[0, 0], [1, 1], [0, 1], [2, 1], [2, 2]])
-    issame_P = np.array([True, True, False, False, True])
-    found = bootstrap_by_identity(np.ones(5, bool), issame_P, identity_P2)
-    assert found.fmr == (1.0, 1.0) and found.fnmr == (1.0, 1.0)
+def test_the_det_of_gaussian_scores_is_a_line_of_normal_deviates():
+    distances_P, issame_P = scores(100000, 100000, digits=12)
+    far, tar, _ = verification.roc_curve(distances_P, issame_P)
+    for z in (-2.0, -1.5, -1.0, -0.5):
+        at = int(np.searchsorted(far, normal_cdf(z), "right")) - 1
+        expected = 1 - normal_cdf((0.8 + 0.3 * z) / 0.3)  # both variances are 0.09
+        assert abs((1 - tar[at]) - expected) < 0.01

@@ -52,9 +52,7 @@ def test_templates_are_sums_of_means_of_media(release, mode):
 
 def test_pair_scores_are_dot_products(release):
     images, templates = fast_templates(release, [ijb.Mode(True, True, True)])
-    first_P, second_P, issame_P = ijb_metadata.read_pair_list(release, "IJBC", images)
-    said = tiny_ijb.lists()["pairs"]
-    assert list(zip(first_P, second_P, issame_P)) == [tuple(pair) for pair in said]
+    first_P, second_P, _ = ijb_metadata.read_pair_list(release, "IJBC", images)
     unit_MD = templates.unit(templates.modes[0])
     shuffled = np.random.RandomState(0).permutation(len(first_P))
     scores_P = ijb.pair_scores(unit_MD, first_P[shuffled], second_P[shuffled])
@@ -97,15 +95,15 @@ def test_curve_ends_where_everything_is_accepted():
 
 def slow_identification(unit_MD, gallery, probes):
     """Ranks and scores, probe by probe."""
-    ranks, mates, strangers = [], [], []
+    ranks, mates, impostors = [], [], []
     for template, subject in zip(*probes):
         scores = {g: float(unit_MD[template] @ unit_MD[g]) for g in gallery[0]}
         own = [scores[g] for g, s in zip(*gallery) if s == subject]
         others = [scores[g] for g, s in zip(*gallery) if s != subject]
         ranks.append(sum(other > max(own) for other in others))
         mates.append(max(own))
-        strangers += others
-    return np.array(ranks), np.array(mates), np.sort(strangers)[::-1]
+        impostors += others
+    return np.array(ranks), np.array(mates), np.sort(impostors)[::-1]
 
 
 def test_identification_of_both_galleries_as_one(release):
@@ -114,66 +112,20 @@ def test_identification_of_both_galleries_as_one(release):
     first, second, probes = ijb_metadata.read_galleries(release, "IJBC", images)
     figures = ijb.identification_figures(unit_MD, (first, second), probes)
     together = tuple(np.concatenate(column) for column in zip(first, second))
-    ranks, mates, strangers = slow_identification(unit_MD, together, probes)
+    ranks, mates, impostors = slow_identification(unit_MD, together, probes)
     assert figures["ranks"] == {rank: np.mean(ranks < rank) for rank in (1, 5, 10)}
     for target, tpir in figures["tpir_at_fpir"].items():
-        limit = strangers[int(np.ceil(len(mates) * target)) - 1]
+        limit = impostors[int(np.ceil(len(mates) * target)) - 1]
         assert tpir == np.mean(mates > limit)
 
 
-def test_open_set_takes_the_other_gallerys_people_for_strangers():
+def test_open_set_counts_the_other_gallerys_subjects_as_non_mated_probes():
     unit_MD = np.eye(4, dtype=np.float32)
     unit_MD[2] = [0.8, 0.6, 0.0, 0.0]  # a probe of subject 0, near gallery template 0
     probes = (np.array([2] + [3] * 100), np.array([0] + [9] * 100))
     galleries = [(np.array([0]), np.array([0])), (np.array([1]), np.array([1]))]
     figures = ijb.identification_figures(unit_MD, galleries, probes)
     assert figures["open_set_tpir_at_fpir"] == {0.01: 1.0, 0.1: 1.0}
-
-
-def test_lists_that_disagree_are_refused_by_line(release):
-    path = f"{release}/meta/ijbc_face_tid_mid.txt"
-    lines = open(path).read().splitlines()
-    lines[4], lines[5] = lines[5], lines[4]
-    open(path, "w").write("\n".join(lines))
-    with pytest.raises(ValueError, match="line 5 is 5.jpg in .* and 6.jpg in"):
-        ijb_metadata.read_images(release, "IJBC")
-
-
-def test_lists_of_other_lengths_are_refused(release):
-    path = f"{release}/meta/ijbc_face_tid_mid.txt"
-    lines = open(path).read().splitlines()
-    open(path, "w").write("\n".join(lines[:-1]))
-    with pytest.raises(ValueError, match="lists 41 images, .* 40"):
-        ijb_metadata.read_images(release, "IJBC")
-
-
-@pytest.mark.parametrize(
-    "text, words",
-    [
-        ("5 8 1\n8 9999 0\n", "template 9999 has no image"),
-        ("5 8 1\n8 x 0\n", "text where whole numbers must be"),
-        ("5 8 1\n8 11\n", "three numbers a line"),
-        ("5 8 1\n8 11 1\n", "both kinds are needed"),
-    ],
-)
-def test_a_damaged_pair_list_is_refused(release, text, words):
-    open(f"{release}/meta/ijbc_template_pair_label.txt", "w").write(text)
-    images = ijb_metadata.read_images(release, "IJBC")
-    with pytest.raises(ValueError, match=words):
-        ijb_metadata.read_pair_list(release, "IJBC", images)
-
-
-def test_the_pair_list_is_read_whole_when_cut_into_blocks(release, monkeypatch):
-    images = ijb_metadata.read_images(release, "IJBC")
-    whole = ijb_metadata.read_pair_list(release, "IJBC", images)
-    monkeypatch.setattr(ijb_metadata, "CHUNK", 19)
-    for one, other in zip(whole, ijb_metadata.read_pair_list(release, "IJBC", images)):
-        assert np.array_equal(one, other)
-
-
-def test_a_missing_list_is_named(tmp_path):
-    with pytest.raises(ValueError, match="ijbc_name_5pts_score.txt is not there"):
-        ijb_metadata.read_images(str(tmp_path), "IJBC")
 
 
 def test_embeddings_of_another_number_of_images_are_refused(release):

@@ -28,6 +28,8 @@ def test_points_are_those_of_the_set_with_an_interval_by_identity_each(scored):
     found = set_thresholds(result, pairs.identity_N)
     assert found.points == operating_points(result.distances_P, result.issame_P)
     assert len(found.identity_intervals) == len(found.points) == 1
+    low, high = found.curve_intervals["eer"]
+    assert low <= found.eer <= high and set(found.curve_intervals) == {"eer", "d_prime"}
     assert found.impostor == 20 and found.lowest_fmr == 0.05
 
 

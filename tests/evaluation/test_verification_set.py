@@ -1,4 +1,5 @@
 import json
+import os
 
 import numpy as np
 import pytest
@@ -7,6 +8,7 @@ from data.eval_data_reader import decode_images, write_pairs
 from evaluation.saved_pairs import load
 from evaluation.verification_set import (
     NetFunction,
+    OpenSets,
     VerificationSet,
     find_sets,
     hardest_pairs,
@@ -171,3 +173,29 @@ def test_embeddings_with_nan_are_an_error_that_names_the_file(path):
 
     with pytest.raises(ValueError, match="lfw.bin: 24 of 24 embeddings hold NaN"):
         VerificationSet.open(path).evaluate(NetFunction(broken, SIZE, 5))
+
+
+def test_an_open_set_is_read_once(tmp_path):
+    path = str(tmp_path / "lfw.bin")
+    tiny_sets.write_set(path)
+    opened = OpenSets(limit=1 << 20)
+    first = opened.open(path)
+    os.remove(path)
+    assert opened.open(path) is first
+
+
+def test_a_set_that_exceeds_the_limit_is_read_again(tmp_path):
+    path = str(tmp_path / "lfw.bin")
+    tiny_sets.write_set(path)
+    opened = OpenSets(limit=100)
+    first = opened.open(path)
+    assert opened.open(path) is not first and opened.limit == 100
+
+
+def test_measures_of_a_set_are_in_the_order_of_its_entries(tmp_path):
+    path = str(tmp_path / "lfw.bin")
+    tiny_sets.write_set(path)
+    pairs = VerificationSet.open(path)
+    found = pairs.measures((16, 20))["brightness"]
+    expected = pairs.decode(pairs.row_N, (16, 20)).mean(axis=(1, 2)) @ [0.299, 0.587, 0.114]
+    np.testing.assert_allclose(found, expected, atol=1.0)

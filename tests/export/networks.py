@@ -5,14 +5,11 @@ import subprocess
 import sys
 
 from checkpoint.writer import save_arrays
-from export import inference_graph, onnx_writer
-from export.fold import optimize
-from export.graph import Graph
+from export import onnx_writer
 from export.inference_graph import Network
-from export.translate import translate
+from export.pipeline import graph_of
 from nets.build import variable_shapes
 from nets.lineages import LINEAGES, NetSpec
-from runtime.tf1 import tf
 from tests.nets.tiny_nets import numbers, small_spec
 
 ROOT = os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
@@ -22,18 +19,9 @@ ROWS = [(name, block) for name, row in LINEAGES.items() for block in row.blocks]
 def narrow(monkeypatch, lineage, block="ir", normalize=False):
     """A Network of few units and one eighth of the channels, without a checkpoint."""
     spec = small_spec(monkeypatch, lineage, block)
-    arrays = {name: numbers(name, shape) for name, shape in variable_shapes(spec).items()}
-    return Network("none.ckpt", spec, arrays, {}, normalize)
-
-
-def graph_of(network, fold=True) -> Graph:
-    """The exported graph of a network."""
-    with tf.Graph().as_default():
-        built = inference_graph.build(network)
-        graph = translate(built.pixels_NHWC, built.features_ND, network.arrays)
-    if fold:
-        optimize(graph)
-    return graph
+    network = Network("none.ckpt", spec, {}, {}, normalize)
+    network.arrays = {name: numbers(name, shape) for name, shape in network.graph.shapes.items()}
+    return network
 
 
 def onnx_bytes(network, form=onnx_writer.OnnxForm(), fold=True) -> bytes:  # noqa: B008

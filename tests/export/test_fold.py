@@ -6,8 +6,9 @@ import numpy as np
 import pytest
 
 from export import fold
+from export.pipeline import graph_of
 from nets.lineages import LINEAGES
-from tests.export.networks import graph_of, narrow
+from tests.export.networks import narrow
 
 
 def ops(graph):
@@ -15,8 +16,8 @@ def ops(graph):
 
 
 @pytest.mark.parametrize("lineage", ["arcface_torch", "insightface_mxnet", "insightface_tf_wide"])
-def test_ir_networks_become_convolutions_prelus_additions_and_a_dense_layer(monkeypatch, lineage):
-    assert ops(graph_of(narrow(monkeypatch, lineage))) == {
+def test_ir_networks_become_convolutions_prelus_additions_and_a_dense_layer(networks, lineage):
+    assert ops(graph_of(networks(lineage))) == {
         "Conv",
         "PRelu",
         "Add",
@@ -25,19 +26,19 @@ def test_ir_networks_become_convolutions_prelus_additions_and_a_dense_layer(monk
     }
 
 
-def test_pooled_shortcuts_keep_their_subsampling_alone(monkeypatch):
-    graph = graph_of(narrow(monkeypatch, "insightface_pytorch"))
+def test_pooled_shortcuts_keep_their_subsampling_alone(networks):
+    graph = graph_of(networks("insightface_pytorch"))
     assert "Affine" not in ops(graph) and "MaxPool" in ops(graph)
 
 
-def test_grouped_convolution_is_one_node(monkeypatch):
-    graph = graph_of(narrow(monkeypatch, "arcface_torch_mbf"))
+def test_grouped_convolution_is_one_node(networks):
+    graph = graph_of(networks("arcface_torch_mbf"))
     assert ops(graph) == {"Conv", "PRelu", "Add", "Flatten", "Gemm"}
 
 
 @pytest.mark.parametrize("lineage, block", [("insightface_tf", "se"), ("cvlface", "se")])
-def test_preactivation_norms_stay_behind_squeeze_excitation(monkeypatch, lineage, block):
-    assert "Affine" in ops(graph_of(narrow(monkeypatch, lineage, block)))
+def test_preactivation_norms_stay_behind_squeeze_excitation(networks, lineage, block):
+    assert "Affine" in ops(graph_of(networks(lineage, block)))
 
 
 @pytest.mark.parametrize("gamma, folded", [(0.0, False), (1e-9, False), (-0.5, True)])

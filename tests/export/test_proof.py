@@ -5,7 +5,9 @@ import numpy as np
 import pytest
 
 from export.proof import (
+    BATCH,
     Proof,
+    Reference,
     batch_sizes,
     check,
     differences,
@@ -37,6 +39,15 @@ def test_a_file_that_differs_is_refused(worst):
 def test_batches_are_1_2_and_16():
     assert batch_sizes(24, None) == [1, 2, 16, 5]
     assert batch_sizes(1, None) == [1]
+
+
+@pytest.mark.parametrize("images", [1, 20, 64])
+def test_runtimes_share_the_images_and_each_runs_every_batch_size(images):
+    reference = Reference(np.arange(images), np.arange(images))
+    shares = [reference.share(number, 2) for number in range(2)]
+    assert {i for share in shares for i in share.images_NHWC} == set(range(images))
+    assert all(len(share.images_NHWC) >= min(images, 3 + BATCH) for share in shares)
+    assert all(np.array_equal(share.images_NHWC, share.expected_ND) for share in shares)
 
 
 def test_a_fixed_batch_is_filled_with_its_last_image():

@@ -3,35 +3,31 @@
 import numpy as np
 import pytest
 
-from export import inference_graph, proof, runtimes
-from export.fold import optimize
+from export import proof, runtimes
 from export.onnx_writer import OnnxForm
+from export.pipeline import graph_of
 from export.translate import translate
 from runtime.tf1 import tf
-from tests.export.networks import ROWS, graph_of, narrow, write
+from tests.export.networks import ROWS, write
 from tests.nets.tiny_nets import images
 
 
 @pytest.mark.parametrize("lineage, block", ROWS)
-def test_onnx_runtime_gives_the_checkpoints_embeddings(monkeypatch, lineage, block):
+def test_onnx_runtime_gives_the_checkpoints_embeddings(networks, lineage, block):
     library = pytest.importorskip("onnxruntime")
-    network = narrow(monkeypatch, lineage, block)
-    images_NHWC = images(network.spec)
-    expected_ND = inference_graph.embed(network, images_NHWC)
-    graph = graph_of(network, fold=False)
-    for folded in (False, True):
-        if folded:
-            optimize(graph)
-        runtime = runtimes.onnx_runtime(library, write(graph, network, OnnxForm()))
-        batch = runtimes.input_of(images_NHWC, network.spec, "raw")
-        difference, _ = proof.differences(runtime.run(batch), expected_ND)
-        assert difference <= proof.TOLERANCE, folded
+    network = networks(lineage, block)
+    batch = runtimes.input_of(images(network.spec), network.spec, "raw")
+    for fold in (False, True):
+        content = write(graph_of(network, fold), network, OnnxForm())
+        found_ND = runtimes.onnx_runtime(library, content).run(batch)
+        difference, _ = proof.differences(found_ND, networks.embeddings(network))
+        assert difference <= proof.TOLERANCE, fold
 
 
 @pytest.mark.parametrize("lineage, block", ROWS)
-def test_onnx_checker_accepts_every_lineage(monkeypatch, lineage, block):
+def test_onnx_checker_accepts_every_lineage(networks, lineage, block):
     onnx = pytest.importorskip("onnx")
-    network = narrow(monkeypatch, lineage, block)
+    network = networks(lineage, block)
     graph = graph_of(network)
     for opset in (9, 11, 13, 18, 22):
         content = write(graph, network, OnnxForm(opset=opset))
@@ -46,13 +42,13 @@ def test_unknown_operation_is_named():
             translate(pixels_NHWC, features_ND, {})
 
 
-def test_prelu_is_one_node(monkeypatch):
-    ops = [node.op for node in graph_of(narrow(monkeypatch, "arcface_torch")).nodes]
+def test_prelu_is_one_node(networks):
+    ops = [node.op for node in graph_of(networks("arcface_torch")).nodes]
     assert "PRelu" in ops and "Relu" not in ops and "Neg" not in ops
 
 
-def test_shapes_are_channels_first(monkeypatch):
-    graph = graph_of(narrow(monkeypatch, "arcface_torch"), fold=False)
+def test_shapes_are_channels_first(networks):
+    graph = graph_of(networks("arcface_torch"), fold=False)
     conv = next(node for node in graph.nodes if node.op == "Conv")
     assert graph.shapes[graph.input] == [None, 3, 32, 32]
     assert graph.shapes[conv.output] == [None, 8, 32, 32]

@@ -157,3 +157,18 @@ def test_mutated_photos_raise_nothing_but_photo_errors():
         except PhotoError:
             continue
         assert image.dtype == np.uint8 and image.ndim == 3
+
+
+def test_png_chunk_that_declares_gigabytes_is_refused_before_it_is_decoded():
+    encoded = bytearray(png())
+    at = 33  # behind the signature and IHDR
+    assert encoded[at + 4 : at + 8] == b"IDAT"
+    encoded[at] = 0xDD
+    with pytest.raises(PhotoError, match="damaged chunk"):
+        read_photo(bytes(encoded))
+
+
+def test_second_size_in_a_png_is_refused():
+    encoded = png()
+    with pytest.raises(PhotoError, match="damaged chunk"):
+        read_photo(encoded[:33] + encoded[8:33] + encoded[33:])

@@ -1,6 +1,3 @@
-import subprocess
-import sys
-
 import numpy as np
 import pytest
 
@@ -15,7 +12,6 @@ from tests.inference.tiny_models import (
     write_manifest,
     write_onnx,
 )
-from tests.test_architecture import ROOT
 
 onnx = pytest.mark.skipif(
     not all(__import__("importlib").util.find_spec(name) for name in ("onnx", "onnxruntime")),
@@ -137,20 +133,3 @@ def test_a_checkpoint_embeds_one_image(tmp_path):
     with Embedder(tiny_sets.prefix()) as embedder:
         images_NHWC = np.zeros((1,) + embedder.image_size + (3,), np.uint8)
         assert embedder.embed(images_NHWC).shape == (1, 6)
-
-
-def test_importing_the_class_loads_no_runtime():
-    code = (
-        "import sys; from inference import Embedder; "
-        "names = ('tensorflow', 'torch', 'matplotlib', 'onnx', 'onnxruntime', 'openvino'); "
-        "assert not [name for name in names if name in sys.modules]"
-    )
-    done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, stderr=subprocess.PIPE)
-    assert done.returncode == 0, done.stderr
-
-
-def test_an_unknown_name_of_the_package_is_an_attribute_error():
-    import inference
-
-    with pytest.raises(AttributeError, match="no attribute 'Embed'"):
-        inference.Embed  # noqa: B018

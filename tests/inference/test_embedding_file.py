@@ -160,3 +160,9 @@ def test_the_header_has_one_length(rows):
 def test_an_output_that_cannot_be_written_is_refused(tmp_path, name, message):
     with pytest.raises(ValueError, match=message):
         check_output(str(tmp_path / name))
+
+
+def test_a_run_that_fails_before_its_first_batch_leaves_nothing(path, tmp_path):
+    with pytest.raises(ValueError), open_file(path):
+        raise ValueError("the first image cannot be read")
+    assert os.listdir(str(tmp_path)) == []

@@ -13,7 +13,7 @@ from runtime.variables import stored
 from tests.losses.test_class_centres import numpy_head
 from tests.losses.tiny_heads import head_of
 from training.graph.gradients import clip_gradients
-from training.graph.optimizer import apply_gradients, decay_loss
+from training.graph.optimizer import Reach, apply_gradients, decay_loss
 
 IMAGES, SIZE, IDENTITIES, STEPS = 6, 5, 11, 5
 LABELS_BN = np.array([[3, 0, -1, 10, 3, 7], [2, 3, 4, -1, 6, 8], [0, 0, 0, 10, 10, 5]])
@@ -62,7 +62,7 @@ def trained(count, identities=IDENTITIES, kind="momentum", clip_norm=None, **opt
                             kind,
                             MOMENTUM,
                             DECAY,
-                            total=parts.total,
+                            reach=Reach(total=parts.total),
                         )
                     )
             shown.append(list(head[:3]) + [norm, decay])

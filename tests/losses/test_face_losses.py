@@ -4,7 +4,8 @@ import numpy as np
 import pytest
 
 from losses import face_losses
-from losses.face_losses import LOSSES, find_loss
+from losses.choices import PAST_PI
+from losses.face_losses import LOSSES, LogitOptions, NormStatistics, find_loss
 from runtime.tf1 import tf
 
 SCALE = 64.0
@@ -18,7 +19,6 @@ TRUE_COSINES = {
     "threshold": THRESHOLD + np.array([1e-2, -1e-2, 1e-3, -1e-3, 1e-4, -1e-4, 2e-2]),
 }
 NORMS_N = np.array([3.0, 14.0, 21.0, 60.0, 120.0, 25.0, 18.0])
-MEASURED = {"norms_N": NORMS_N, "norm_mean": 20.0, "norm_std": 8.0, "progress": 0.3}
 
 
 def cosines(true_N):
@@ -84,13 +84,12 @@ def expected(name, cosine_NK, upstream_NK, target):
 def logits_and_gradient(name, cosine_NK, upstream_NK, **given):
     with tf.Graph().as_default(), tf.Session() as session:
         x_NK = tf.constant(cosine_NK, tf.float32)
-        options = {
-            key: tf.constant(value, tf.float32)
-            for key, value in MEASURED.items()
-            if key in LOSSES[name].options
-        }
-        options.update(given)
-        logits_NK = LOSSES[name].function(x_NK, tf.constant(LABELS_N), **options)
+        norms_N = tf.constant(NORMS_N, tf.float32)
+        norms = NormStatistics(norms_N, tf.constant(20.0), tf.constant(8.0))
+        measured = {"norms_N": norms_N, "norms": norms, "progress": tf.constant(0.3)}
+        arguments = {key: measured[key] for key in LOSSES[name].measured if key in measured}
+        arguments.update(given)
+        logits_NK = LOSSES[name].function(x_NK, tf.constant(LABELS_N), **arguments)
         slope_NK = tf.gradients(logits_NK * tf.constant(upstream_NK, tf.float32), x_NK)[0]
         return session.run([logits_NK, slope_NK])
 
@@ -123,13 +122,15 @@ def test_combined_applies_all_three_margins():
     np.testing.assert_allclose(slope_NK, wanted_slope_NK, rtol=1e-5, atol=1e-5 * SCALE)
 
 
-@pytest.mark.parametrize("past_pi", face_losses.PAST_PI)
+@pytest.mark.parametrize("past_pi", PAST_PI)
 @pytest.mark.parametrize("name", LOSSES)
 def test_gradient_is_finite_at_the_ends_and_past_rounding(name, past_pi):
     true_N = np.array([1.0, -1.0, 1.0 + 2e-7, -1.0 - 2e-7, 1.0 + 1e-3, -1.0 - 1e-3, 0.0])
-    given = {"past_pi": past_pi} if "past_pi" in LOSSES[name].options else {}
+    options = LogitOptions(past_pi=past_pi)
     cosine_NK = cosines(true_N)
-    logits_NK, slope_NK = logits_and_gradient(name, cosine_NK, np.ones_like(cosine_NK), **given)
+    logits_NK, slope_NK = logits_and_gradient(
+        name, cosine_NK, np.ones_like(cosine_NK), options=options
+    )
     assert np.isfinite(logits_NK).all() and np.isfinite(slope_NK).all()
 
 
@@ -146,7 +147,7 @@ def test_true_logit_falls_with_the_angle_all_the_way(name, margins):
 def test_past_pi_none_lets_the_cosine_rise_again():
     cosine_NK = cosines(np.full(7, -0.99))
     logits_NK, _ = logits_and_gradient(
-        "arcface", cosine_NK, np.ones_like(cosine_NK), past_pi="none"
+        "arcface", cosine_NK, np.ones_like(cosine_NK), options=LogitOptions(past_pi="none")
     )
     wanted = SCALE * np.cos(np.arccos(cosine_NK[0, 0]) + 0.5)
     np.testing.assert_allclose(logits_NK[0, 0], wanted, rtol=1e-5)
@@ -156,7 +157,7 @@ def test_straight_through_gradient_is_the_scale_everywhere():
     cosine_NK = cosines(TRUE_COSINES["random"])
     ones_NK = np.ones_like(cosine_NK)
     logits_NK, slope_NK = logits_and_gradient(
-        "arcface", cosine_NK, ones_NK, margin_gradient="straight_through"
+        "arcface", cosine_NK, ones_NK, options=LogitOptions(margin_gradient="straight_through")
     )
     np.testing.assert_allclose(slope_NK, SCALE * ones_NK)
     exact_NK, _ = logits_and_gradient("arcface", cosine_NK, ones_NK)
@@ -206,14 +207,8 @@ def test_margin_or_scale_out_of_range_says_the_range(name, margin, scale, said):
 
 def test_defaults_are_those_of_the_functions():
     loss, arguments = find_loss("combined", ())
-    assert arguments == {
-        "m1": 1.0,
-        "m2": 0.3,
-        "m3": 0.2,
-        "scale": 64.0,
-        "past_pi": "line",
-        "margin_gradient": "exact",
-    }
+    options = LogitOptions(scale=64.0, past_pi="line", margin_gradient="exact")
+    assert arguments == {"m1": 1.0, "m2": 0.3, "m3": 0.2, "options": options}
     assert loss.function is face_losses.combined
 
 

@@ -93,7 +93,10 @@ def test_groups_of_the_parts_are_the_groups_of_the_whole():
     assert [group.first for group in whole] == [0, 17, 34, 51, 68, 85]
     assert sum(group.identities for group in whole) == 103
     for count in (2, 3):
-        parts = [partial_fc.drawn_groups(103, 0.5, 4, 6, index, count) for index in range(count)]
+        parts = [
+            partial_fc.drawn_groups(103, 0.5, 4, 6, partial_fc.Part(index, count))
+            for index in range(count)
+        ]
         firsts = [index * 103 // count for index in range(count)]
         joined = [
             group._replace(first=group.first + first)
@@ -106,7 +109,7 @@ def test_groups_of_the_parts_are_the_groups_of_the_whole():
 @pytest.mark.parametrize("draw_groups,count", [(0, 1), (3, 2), (2, 4)])
 def test_groups_that_the_ranks_cannot_share_are_refused(draw_groups, count):
     with pytest.raises(ValueError, match=f"must be a multiple of {count}"):
-        partial_fc.drawn_groups(1000, 0.5, 4, draw_groups, 0, count)
+        partial_fc.drawn_groups(1000, 0.5, 4, draw_groups, partial_fc.Part(0, count))
 
 
 def test_more_groups_than_identities_are_refused():
@@ -131,7 +134,7 @@ def test_parts_draw_together_what_one_draws():
             for index in range(count):
                 first, size = class_slices.slice_of(103, index, count)
                 local_N = class_slices.local_labels(tf.constant(labels_N), first, size)
-                groups = partial_fc.drawn_groups(103, 0.5, 8, 6, index, count)
+                groups = partial_fc.drawn_groups(103, 0.5, 8, 6, partial_fc.Part(index, count))
                 rows_R, places_N = partial_fc.draw(local_N, groups, seed=3, step=9)
                 places.append(tf.where(places_N >= 0, places_N + before, places_N))
                 rows.append(rows_R + first)
@@ -191,9 +194,9 @@ def test_a_batch_that_fits_any_group_costs_nothing(groups):
 
 def test_a_group_must_hold_its_part_of_a_batch_and_some_more():
     """The recipe of Glint360K on 32 devices: 11,257 identities a group, 128 images of 4096."""
-    groups = partial_fc.drawn_groups(360232, 0.1, 4096, 32, 0, 32)
+    groups = partial_fc.drawn_groups(360232, 0.1, 4096, 32, partial_fc.Part(0, 32))
     assert [group.draws for group in groups] == [1126]
     with pytest.raises(ValueError, match="may hold 4096"):
-        partial_fc.drawn_groups(360232, 0.1, 4096, 32, 0, 32, whole=True)
+        partial_fc.drawn_groups(360232, 0.1, 4096, 32, partial_fc.Part(0, 32), whole=True)
     with pytest.raises(ValueError, match="may hold 544"):
-        partial_fc.drawn_groups(360232, 0.04, 4096, 32, 0, 32)
+        partial_fc.drawn_groups(360232, 0.04, 4096, 32, partial_fc.Part(0, 32))

@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 
 from nets.layers import (
+    Kernel,
     conv,
     convolve,
     dense,
@@ -43,7 +44,7 @@ def _run(build, feed=X, assign=None):
 def test_conv_pads_both_sides_alike(size, stride, pad):
     kernel = np.random.RandomState(0).standard_normal((size, size, 8, 3)).astype(np.float32)
     y = _run(
-        lambda x: conv(x, 3, size, stride, context_of(NAME, True), "c"),
+        lambda x: conv(x, 3, Kernel(size, stride), context_of(NAME, True), "c"),
         assign={"W_conv2d": kernel},
     )
     padded = np.pad(X, [(0, 0), (pad, pad), (pad, pad), (0, 0)], "constant")
@@ -59,7 +60,7 @@ def test_grouped_conv_equals_convolutions_of_each_group():
     kernel = np.random.RandomState(0).standard_normal((3, 3, 2, 12)).astype(np.float32)
 
     def both(x):
-        grouped = conv(x, 12, 3, 1, context_of(NAME, True), "c", groups=4)
+        grouped = conv(x, 12, Kernel(3, groups=4), context_of(NAME, True), "c")
         parts = [
             tf.nn.conv2d(x[..., 2 * g : 2 * g + 2], kernel[..., 3 * g : 3 * g + 3], 1, "SAME")
             for g in range(4)
@@ -214,7 +215,7 @@ def test_half_precision_stays_near_float32_and_keeps_float32_weights(dtype):
         for compute in (tf.float32, dtype):
             rules = context_of(NAME, True, compute_dtype=compute)
             with tf.variable_scope("net", reuse=tf.AUTO_REUSE):
-                y = conv(x, 8, 3, 2, rules, "c")
+                y = conv(x, 8, Kernel(3, 2), rules, "c")
                 outputs.append(tf.cast(prelu(norm(y, rules, "bn"), rules, "p"), tf.float32))
         gradient = tf.gradients(outputs[1], tf.trainable_variables())
         assert all(v.dtype.base_dtype == tf.float32 for v in tf.global_variables())
@@ -228,7 +229,7 @@ def test_layers_mark_what_their_lineage_decays():
     with tf.Graph().as_default():
         x = tf.placeholder(tf.float32, [None, 4, 4, 8])
         rules = context_of("insightface_tf", True)
-        y = prelu(norm(conv(x, 8, 3, 1, rules, "c"), rules, "bn"), rules, "p")
+        y = prelu(norm(conv(x, 8, Kernel(3), rules, "c"), rules, "bn"), rules, "p")
         y = squeeze_excite(y, rules)
         norm(dense(y[:, 0, 0], 5, rules, "d"), rules, "last", gamma="frozen")
         names = [variable.op.name for variable in decayed_variables()]
@@ -267,7 +268,7 @@ def test_conv_adds_its_bias_and_decays_it_where_the_lineage_does():
     offset = np.array([1.5, -2.0, 0.25], np.float32)
 
     def build(x):
-        plain = conv(x, 3, 1, 1, context_of(NAME, True), "c", bias=True)
+        plain = conv(x, 3, Kernel(1), context_of(NAME, True), "c", bias=True)
         assert "c/b_conv2d" in [v.op.name for v in decayed_variables()]
         return plain
 

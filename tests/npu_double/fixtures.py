@@ -3,16 +3,17 @@
 import os
 import sys
 import tempfile
+import threading
 import types
 
 import pytest
 
 from nets.build import BUILDERS
-from nets.layers import conv, dense, dropout, flatten, prelu
-from runtime.npu import card
+from nets.layers import Kernel, conv, dense, dropout, flatten, prelu
+from runtime.npu import adapter, card, options
 from runtime.npu.cann import HOME
 from runtime.npu.cards import KIND, PCI_DEVICES
-from runtime.tf1 import TF2
+from runtime.tf1 import TF2, tf
 
 HERE = os.path.dirname(os.path.abspath(__file__))
 SAID = ("RANK_ID", "RANK_SIZE", "RANK_TABLE_FILE", "DEVICE_ID", "ASCEND_DEVICE_ID", "JOB_ID")
@@ -64,7 +65,33 @@ def tiny_net(monkeypatch):
     """In the place of VGG: one convolution and one dense layer, for what is about all the rest."""
 
     def build(pixels_NHWC, context):
-        x = prelu(conv(pixels_NHWC, 4, 3, 4, context, "conv1"), context, "prelu0")
+        x = prelu(conv(pixels_NHWC, 4, Kernel(3, 4), context, "conv1"), context, "prelu0")
         return dense(flatten(dropout(x, context)), context.spec.embedding_size, context, "fc1")
 
     monkeypatch.setitem(BUILDERS, "vgg", build)
+
+
+def proto(**values):
+    return adapter.configure(tf.ConfigProto(), dict(options.chosen(), **values))
+
+
+def on_cards(npu, size, program):
+    """program(rank) on a thread each, each inside its own graph; what they return, by rank."""
+    found, errors = {}, []
+
+    def run(rank):
+        try:
+            with npu.world.rank(rank), tf.Graph().as_default():
+                found[rank] = program(rank)
+        except BaseException as error:
+            errors.append(error)
+
+    with npu.world.ranks(size):
+        threads = [threading.Thread(target=run, args=(rank,)) for rank in range(size)]
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join()
+    if errors:
+        raise errors[0]
+    return [found[rank] for rank in range(size)]

@@ -7,7 +7,7 @@ import zipfile
 import numpy as np
 import pytest
 
-from serving.face_bank import FaceBank, ModelContract, NewSample, unit
+from serving.face_bank import FaceBank, ModelContract, NewSample
 from serving.import_export import (
     NamedEmbeddings,
     import_bank,
@@ -17,6 +17,7 @@ from serving.import_export import (
     write_keras_bank,
     write_port_bank,
 )
+from serving.unit_vectors import unit
 
 ROWS = np.random.RandomState(0).randn(3, 8).astype(np.float32)
 BANK = NamedEmbeddings(["Anna", "李明", "Ben"], ROWS)

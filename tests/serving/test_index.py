@@ -4,8 +4,9 @@ import numpy as np
 import pytest
 
 from serving import index as index_module
-from serving.face_bank import FaceBank, ModelContract, NewSample, unit
+from serving.face_bank import FaceBank, ModelContract, NewSample
 from serving.index import Index
+from serving.unit_vectors import unit
 
 WIDTH, PEOPLE, EACH = 17, 30, 3
 CONTRACT = ModelContract("a" * 64, WIDTH, "RGB", False)

@@ -19,10 +19,7 @@ def write_model(path, seed=0):
     onnx = pytest.importorskip("onnx")
     pytest.importorskip("onnxruntime")
     helper, numpy_helper = onnx.helper, onnx.numpy_helper
-    cells = (SIDE // CELL) ** 2
-    weights = np.random.RandomState(seed).randn(3, cells, DIMENSIONS)
-    weights -= weights.mean(axis=1, keepdims=True)  # a gray picture has no direction
-    weights[0, 0] += 0.01
+    weights = _weights(seed)
     constants = {
         "mean": np.array(127.5, np.float32),
         "factor": np.array(1 / 127.5, np.float32),
@@ -51,6 +48,38 @@ def write_model(path, seed=0):
     )
     onnx.save(model, str(path))
     return str(path)
+
+
+def write_graph(path):
+    """The same network as a frozen graph with a manifest, for a TensorFlow without ONNX Runtime."""
+    from runtime.tf1 import tf
+    from tests.inference.tiny_models import METADATA, write_manifest
+
+    weights = _weights(0).transpose(1, 0, 2).reshape(-1, DIMENSIONS).astype(np.float32)
+    with tf.Graph().as_default() as graph:
+        image = tf.placeholder(tf.float32, [None, SIDE, SIDE, 3], "image")
+        cells = tf.nn.avg_pool2d(image, CELL, CELL, "VALID")
+        flat = tf.reshape(cells, [-1, len(weights)])
+        tf.add(tf.matmul(flat, tf.constant(weights)), 0.01, name="features")
+    path.write_bytes(graph.as_graph_def().SerializeToString())
+    write_manifest(
+        path,
+        METADATA._replace(
+            embedding_size=DIMENSIONS,
+            image_size=[SIDE, SIDE],
+            channel_order="RGB",
+            mean=[127.5],
+            scale=127.5,
+        ),
+    )
+    return str(path)
+
+
+def _weights(seed):
+    weights = np.random.RandomState(seed).randn(3, (SIDE // CELL) ** 2, DIMENSIONS)
+    weights -= weights.mean(axis=1, keepdims=True)  # a gray picture has no direction
+    weights[0, 0] += 0.01
+    return weights
 
 
 def face(person, shot=0):

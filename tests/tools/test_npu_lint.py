@@ -51,7 +51,8 @@ def test_the_command_names_what_it_finds(npu, tiny_net, monkeypatch, capsys):  #
     monkeypatch.delitem(npu_lint.compiled_ops.EVIDENCE, "Exp")
     assert npu_lint.main(words) == npu_lint.FAULTS
     assert (
-        "  training: nothing shows that the device has Exp (first: Exp" in capsys.readouterr().out
+        "  training: there is no evidence that the device supports Exp (first: Exp"
+        in capsys.readouterr().out
     )
 
 

@@ -7,7 +7,7 @@ are scaled: an overflow cannot begin in the softmax.
 from typing import Any, Callable, List, NamedTuple, Optional, Sequence, Tuple
 
 from runtime.tf1 import tf
-from runtime.variables import plain_name
+from runtime.variables import OPTIONAL, plain_name
 
 FIRST_SCALE = 2.0**15  # of fp16's gradients, as in PyTorch's and NVIDIA's loss scalers
 GROWTH_STEPS = 2000  # steps without an overflow before it is doubled, as in PyTorch's GradScaler
@@ -122,7 +122,9 @@ class LossScale:
 
 def _state(name: str, dtype: Any, start: float) -> tf.Variable:
     first = tf.constant_initializer(start)
-    return tf.get_variable(name, [], dtype, initializer=first, trainable=False)
+    variable = tf.get_variable(name, [], dtype, initializer=first, trainable=False)
+    tf.add_to_collection(OPTIONAL, variable)  # a checkpoint of another device or precision has none
+    return variable
 
 
 def recomputed(unit: Callable[[tf.Tensor], tf.Tensor]) -> Callable[[tf.Tensor], tf.Tensor]:

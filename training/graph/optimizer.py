@@ -9,6 +9,7 @@ from losses.centre_cosines import RowGradient, for_blocks, in_blocks
 from runtime.device import current
 from runtime.tf1 import tf
 from runtime.variables import decayed_variables, is_sliced, sliced_like
+from training.choices import OPTIMIZERS
 
 SUM_BLOCK = 1 << 14  # rows of a variable that decay_loss squares per iteration
 BETA1, BETA2, EPSILON = 0.9, 0.999, 1e-8  # of AdamW, arXiv:1711.05101, as PyTorch
@@ -58,7 +59,17 @@ RULES = {
     "adamw": Rule(("Adam", "Adam_1"), _adamw),
     "lars": Rule(("Momentum",), _momentum),
 }
-OPTIMIZERS = tuple(RULES)
+assert tuple(RULES) == OPTIMIZERS
+
+
+class Reach(NamedTuple):
+    """What an update is of: each variable's share of the rate, and the ranks that hold slices."""
+
+    rate_factor: Optional[Callable[[tf.Variable], float]] = None  # of its rate; None: 1 for all
+    total: Total = tf.identity  # the sum over ranks, for the length of a sliced variable
+
+
+UNIFORM = Reach()
 
 
 def apply_gradients(
@@ -67,8 +78,7 @@ def apply_gradients(
     kind: str = "momentum",
     momentum: float = 0.9,
     weight_decay: float = 0.0,
-    rate_factor: Optional[Callable[[tf.Variable], float]] = None,
-    total: Total = tf.identity,
+    reach: Reach = UNIFORM,
 ) -> tf.Operation:
     """One op that updates every variable of [(gradient, variable)]; a gradient of None is omitted.
 
@@ -80,30 +90,32 @@ def apply_gradients(
     <variable>/Momentum, as in the original's checkpoints (AdamW's: Adam, Adam_1, Adam_steps).
 
     IndexedSlices must not name a row twice: its rows are read, decayed and written in blocks.
-    The rows that it does not name are not changed, nor is their state.
-    rate_factor: variable -> the multiplier of its learning rate; by default 1 for all.
-    total: the sum over ranks, for the length of a variable of which each has a slice."""
+    The rows that it does not name are not changed, nor is their state."""
     pairs = [(gradient, variable) for gradient, variable in pairs if gradient is not None]
     make_slots([variable for _, variable in pairs], kind)
     decays = {id(variable) for variable in decayed_variables()}
-    rates = Rates(tf.cast(learning_rate, tf.float32), momentum, None)
     updates = []
     for gradient, variable in pairs:
         decay = weight_decay if id(variable) in decays else 0.0
-        own = rates
-        if rate_factor is not None:
-            own = own._replace(rate=own.rate * rate_factor(variable))
-        if kind == "lars" and decay:
-            own = own._replace(rate=own.rate * _trust(variable, gradient, decay, total))
-        if kind == "adamw":
-            own = own._replace(
-                corrections=current().bias_corrections(
-                    tf.assign_add(_steps(variable), 1), (BETA1, BETA2)
-                )
-            )
+        rate = _rate_of(tf.cast(learning_rate, tf.float32), gradient, variable, kind, decay, reach)
+        rates = Rates(rate, momentum, _corrections(variable) if kind == "adamw" else None)
         update = _update_rows if isinstance(gradient, tf.IndexedSlices) else _update_all
-        updates.append(update(variable, gradient, kind, own, decay))
+        updates.append(update(variable, gradient, kind, rates, decay))
     return tf.group(*updates)
+
+
+def _rate_of(rate, gradient, variable, kind, decay, reach):
+    """A variable's own learning rate."""
+    if reach.rate_factor is not None:
+        rate = rate * reach.rate_factor(variable)
+    if kind == "lars" and decay:
+        rate = rate * _trust(variable, gradient, decay, reach.total)
+    return rate
+
+
+def _corrections(variable):
+    """AdamW's bias corrections at this variable's next step."""
+    return current().bias_corrections(tf.assign_add(_steps(variable), 1), (BETA1, BETA2))
 
 
 def make_slots(variables: Sequence[tf.Variable], kind: str = "momentum") -> List[tf.Variable]:

@@ -6,7 +6,6 @@ from typing import List, NamedTuple, Optional, Sequence
 
 from runtime.tf1 import tf
 
-SCHEDULES = ("piecewise", "multistep", "polynomial", "cosine", "constant")
 REFERENCE_BATCH = 512  # the batch size of bare --lr_steps and of the default learning rate
 REFERENCE_RATE = 0.1
 _DURATION = re.compile(

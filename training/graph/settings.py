@@ -59,48 +59,59 @@ def step_settings(
     learning rate, for a graph that is built without a run."""
     if rates is None:
         rates = RateSettings(peak_rate=config.lr or default_rate(config.batch_size))
-    device = strategy(config.device)
-    loss_scaling = device.needs_loss_scale(config)
-    cluster = config.cluster
     return StepSettings(
-        backbone=BackboneSettings(
-            spec=config.net_spec(),
-            dropout=config.dropout,
-            precision=config.precision,
-            recompute=config.recompute,
-            sync_batch_norm=cluster.sync_batch_norm,
-            ema=config.ema,
-        ),
-        head=HeadConfig(
-            identities=identities,
-            loss=config.loss,
-            margin=config.margin,
-            scale=config.scale,
-            past_pi=config.past_pi,
-            margin_gradient=config.margin_gradient,
-            sample_rate=config.sample_rate,
-            draw_groups=cluster.draw_groups,
-            sub_centers=config.sub_centers,
-            interclass_filtering_threshold=config.interclass_filtering_threshold,
-            seed=config.seed,
-            check_finite=False,  # NonFiniteGuard reports what is not finite, and for which images
-        ),
+        backbone=_backbone(config),
+        head=_head(config, identities),
         rates=rates,
-        update=UpdateSettings(
-            optimizer=config.optimizer,
-            momentum=config.momentum,
-            weight_decay=config.weight_decay,
-            clip_norm=config.clip_norm,
-            clip=config.clip,
-            wire=cluster.wire,
-            loss_scaling=loss_scaling,
-            mask_loss=not device.has_text and not loss_scaling and config.on_nan == "stop",
-            frozen_steps=frozen_steps,
-            backbone_lr_factor=config.backbone_lr_factor,
-            layer_lr_decay=config.layer_lr_decay,
-            lr_factor_of=config.lr_factor_of,
-        ),
+        update=_update(config, frozen_steps),
         seed=config.seed,
         accumulate=config.accumulate,
         eval_batch_size=config.eval_batch_size,
+    )
+
+
+def _backbone(config: TrainConfig) -> BackboneSettings:
+    return BackboneSettings(
+        spec=config.net_spec(),
+        dropout=config.dropout,
+        precision=config.precision,
+        recompute=config.recompute,
+        sync_batch_norm=config.cluster.sync_batch_norm,
+        ema=config.ema,
+    )
+
+
+def _head(config: TrainConfig, identities: int) -> HeadConfig:
+    return HeadConfig(
+        identities=identities,
+        loss=config.loss,
+        margin=config.margin,
+        scale=config.scale,
+        past_pi=config.past_pi,
+        margin_gradient=config.margin_gradient,
+        sample_rate=config.sample_rate,
+        draw_groups=config.cluster.draw_groups,
+        sub_centers=config.sub_centers,
+        interclass_filtering_threshold=config.interclass_filtering_threshold,
+        seed=config.seed,
+        check_finite=False,  # NonFiniteGuard reports what is not finite, and for which images
+    )
+
+
+def _update(config: TrainConfig, frozen_steps: int) -> UpdateSettings:
+    device = strategy(config.device)
+    loss_scaling = device.needs_loss_scale(config)
+    return UpdateSettings(
+        optimizer=config.optimizer,
+        momentum=config.momentum,
+        weight_decay=config.weight_decay,
+        clip_norm=config.clip_norm,
+        clip=config.clip,
+        wire=config.cluster.wire,
+        loss_scaling=loss_scaling,
+        mask_loss=not device.has_text and not loss_scaling and config.on_nan == "stop",
+        frozen_steps=frozen_steps,
+        backbone_lr_factor=config.backbone_lr_factor,
+        layer_lr_decay=config.layer_lr_decay,
+        lr_factor_of=config.lr_factor_of,
     )

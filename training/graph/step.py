@@ -11,7 +11,7 @@ from runtime.distributed.ranks import SINGLE, Ranks
 from runtime.tf1 import tf
 from training.graph.schedule import learning_rate
 from training.graph.settings import StepSettings
-from training.graph.tower import Tower, build_tower, copied, tower_decay
+from training.graph.tower import Tower, TowerInputs, build_tower, copied, tower_decay
 
 
 class StepOps(NamedTuple):
@@ -54,18 +54,8 @@ def build_step(
 ) -> StepOps:
     """The operations of a step. batches: for each rank of this process its (images_nHWC uint8 RGB,
     labels_n int64 in [0, identities)), a part of its share of a batch."""
-    with tf.device(ranks.device(ranks.local[0])):
-        global_step = tf.train.get_or_create_global_step()
-        rate = learning_rate(global_step, settings.rates)
-    count, spec = len(ranks.local), settings.backbone.spec
-    shape = [count * settings.eval_batch_size] + list(spec.image_size) + [3]
-    images_BHWC = tf.placeholder(tf.uint8, shape, "eval_images")
-    shares = tf.split(images_BHWC, count) if ranks.size > 1 else [images_BHWC]
     collectives = [_collectives(ranks, rank) for rank in ranks.local]
-    towers = []
-    for each, batch, share in zip(collectives, batches, shares):
-        with tf.device(ranks.device(each.rank)), _scope(ranks, each.rank):
-            towers.append(build_tower(settings, each, batch, share, global_step, rate))
+    images_BHWC, global_step, rate, towers = _towers(settings, batches, ranks, collectives)
     # The counter is incremented after everything else: it seeds what the step draws, and a
     # checkpoint of a step is whole when the counter shows it.
     with tf.control_dependencies([tower.update_op for tower in towers]):
@@ -100,6 +90,28 @@ def build_step(
         calls=collectives[0].calls,
         stop_feed=stop_feed,
     )
+
+
+def _towers(
+    settings: StepSettings,
+    batches: Sequence[Tuple[tf.Tensor, ...]],
+    ranks: Ranks,
+    collectives: Sequence[Collectives],
+) -> Tuple[tf.Tensor, tf.Variable, tf.Tensor, List[Tower]]:
+    """(placeholder of evaluation images, global step, learning rate, the local ranks' towers)."""
+    with tf.device(ranks.device(ranks.local[0])):
+        global_step = tf.train.get_or_create_global_step()
+        rate = learning_rate(global_step, settings.rates)
+    count, spec = len(ranks.local), settings.backbone.spec
+    shape = [count * settings.eval_batch_size] + list(spec.image_size) + [3]
+    images_BHWC = tf.placeholder(tf.uint8, shape, "eval_images")
+    shares = tf.split(images_BHWC, count) if ranks.size > 1 else [images_BHWC]
+    towers = []
+    for each, batch, share in zip(collectives, batches, shares):
+        inputs = TowerInputs(batch, share, global_step, rate)
+        with tf.device(ranks.device(each.rank)), _scope(ranks, each.rank):
+            towers.append(build_tower(settings, each, inputs))
+    return images_BHWC, global_step, rate, towers
 
 
 def _scalars(

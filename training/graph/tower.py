@@ -32,7 +32,7 @@ from training.graph.gradients import (
     nonfinite_names,
     recomputed,
 )
-from training.graph.optimizer import apply_gradients, decay_loss, make_slots
+from training.graph.optimizer import Reach, apply_gradients, decay_loss, make_slots
 from training.graph.settings import StepSettings, UpdateSettings
 
 COMPUTE = {"fp32": tf.float32, "bf16": tf.bfloat16, "fp16": tf.float16}
@@ -53,36 +53,87 @@ class Tower(NamedTuple):
     mirrored_bD: tf.Tensor  # the same of the mirrored images
 
 
-def build_tower(
-    settings: StepSettings,
-    collectives: Collectives,
-    batch: Sequence[tf.Tensor],
-    images_bHWC: tf.Tensor,
-    global_step: tf.Variable,
-    rate: tf.Tensor,
-) -> Tower:
-    """batch: (images_nHWC uint8 RGB, labels_n int64 in [0, identities)), a part of a rank's share
-    of a batch, and what partial_fc.draw returns where the input pipeline draws. images_bHWC: uint8
-    RGB, to evaluate. rate: the learning rate."""
-    images_nHWC, labels_n = batch[:2]
-    update = settings.update
+class TowerInputs(NamedTuple):
+    """What a rank's part of a step reads."""
+
+    batch: Sequence[tf.Tensor]  # images_nHWC uint8 RGB, labels_n int64, partial_fc.draw's or none
+    images_bHWC: tf.Tensor  # uint8 RGB, to evaluate
+    global_step: tf.Variable
+    rate: tf.Tensor  # the learning rate
+
+
+def build_tower(settings: StepSettings, collectives: Collectives, inputs: TowerInputs) -> Tower:
+    """The rank's operations: forward and backward pass, update, moving statistics, evaluation.
+    inputs.batch is a part of the rank's share of a batch; labels are in [0, identities)."""
+    update, ema = settings.update, settings.backbone.ema
+    accumulator = Accumulator(settings.accumulate, inputs.global_step)
+    net = _forward(settings, collectives, inputs, accumulator.turn)
+    loss_scale = LossScale() if update.loss_scaling else None
+    shown, gradients = _backward(update, collectives, net, accumulator, loss_scale)
+    rate = _Rate(inputs.rate, inputs.global_step)
+    applied, finite = _apply(update, collectives, gradients, net.backbone, rate, loss_scale)
+    if update.mask_loss:
+        shown[0] = tf.where(finite, shown[0], tf.constant(float("nan")))  # for NonFiniteGuard
+    average, averaged = _averages(ema, applied, [v for v in net.backbone if v.trainable])
+    moving = [v for v in net.backbone if not v.trainable]
+    synced = _sync_moving_stats(collectives, net.statistics, moving)
+    # The sums of accumulation are emptied only when all that reads them is done.
+    with tf.control_dependencies([averaged, synced] + shown):
+        update_op = accumulator.reset_op()
+    scalars = _tower_scalars(shown, gradients, finite, net.embedded_nD)
+    plain_bD, mirrored_bD = _evaluation(settings.backbone.spec, inputs.images_bHWC, average)
+    return Tower(
+        update_op=update_op,
+        partial_ops=accumulator.partial_ops(net.statistics),
+        scalars=scalars,
+        backbone=net.backbone,
+        state=tf.global_variables()[net.first :],
+        embedded_nD=net.embedded_nD,
+        plain_bD=plain_bD,
+        mirrored_bD=mirrored_bD,
+    )
+
+
+class _Forward(NamedTuple):
+    """The forward pass of a rank's images."""
+
+    first: int  # variables of the graph before the rank's
+    embedded_nD: tf.Tensor
+    head: HeadOutputs
+    backbone: List[tf.Variable]
+    trained: List[tf.Variable]  # of backbone and head
+    statistics: List[tf.Operation]  # the updates of moving statistics
+
+
+def _forward(
+    settings: StepSettings, collectives: Collectives, inputs: TowerInputs, turn: tf.Tensor
+) -> _Forward:
+    images_nHWC, labels_n = inputs.batch[:2]
     first = len(tf.global_variables())
-    accumulator = Accumulator(settings.accumulate, global_step)
-    embedded_nD, updates_before = _embed(settings, collectives, images_nHWC, accumulator.turn)
+    updates_before = len(tf.get_collection(tf.GraphKeys.UPDATE_OPS))
+    embedded_nD = _embed(settings, collectives, images_nHWC, turn)
     backbone = tf.global_variables()[first:]
-    head = _head(settings.head, collectives, embedded_nD, labels_n, accumulator.turn, batch[2:])
+    head = _head(settings.head, collectives, embedded_nD, labels_n, turn, inputs.batch[2:])
     statistics = tf.get_collection(tf.GraphKeys.UPDATE_OPS)[updates_before:]
     own = {id(variable) for variable in tf.global_variables()[first:]}
-    loss_scale = LossScale() if update.loss_scaling else None
+    trained = [variable for variable in tf.trainable_variables() if id(variable) in own]
+    return _Forward(first, embedded_nD, head, backbone, trained, statistics)
+
+
+def _backward(
+    update: UpdateSettings,
+    collectives: Collectives,
+    net: _Forward,
+    accumulator: Accumulator,
+    loss_scale: Optional[LossScale],
+) -> Tuple[List[tf.Tensor], Gradients]:
+    """([loss, accuracy, accuracy with margin], gradients over all parts and ranks, clipped)."""
     backbone_grads, head_grads = compute_gradients(
-        head.loss,
-        embedded_nD,
-        [variable for variable in tf.trainable_variables() if id(variable) in own],
-        loss_scale and loss_scale.value,
+        net.head.loss, net.embedded_nD, net.trained, loss_scale and loss_scale.value
     )
     backbone_grads = accumulator.mean_pairs(backbone_grads)
     head_grads = accumulator.mean_pairs(head_grads)
-    shown = accumulator.mean([head.loss, head.accuracy, head.accuracy_margin])
+    shown = accumulator.mean([net.head.loss, net.head.accuracy, net.head.accuracy_margin])
     gradients = clip_gradients(
         _summed(backbone_grads, collectives, WIRE[update.wire]),
         head_grads,
@@ -90,18 +141,12 @@ def build_tower(
         clip=update.clip,
         total=collectives.sum,
     )
-    applied, finite = _apply(
-        update, collectives, gradients, backbone, _Rate(rate, global_step), loss_scale
-    )
-    if update.mask_loss:
-        shown[0] = tf.where(finite, shown[0], tf.constant(float("nan")))  # for NonFiniteGuard
-    average, averaged = _averages(
-        settings.backbone.ema, applied, [v for v in backbone if v.trainable]
-    )
-    synced = _sync_moving_stats(collectives, statistics, [v for v in backbone if not v.trainable])
-    # The sums of accumulation are emptied only when all that reads them is done.
-    with tf.control_dependencies([averaged, synced] + shown):
-        update_op = accumulator.reset_op()
+    return shown, gradients
+
+
+def _tower_scalars(
+    shown: Sequence[tf.Tensor], gradients: Gradients, finite: tf.Tensor, embedded_nD: tf.Tensor
+) -> Dict[str, tf.Tensor]:
     scalars = {
         "inference_loss": shown[0],
         "accuracy": shown[1],
@@ -111,18 +156,7 @@ def build_tower(
     }
     if current().has_text:
         scalars["nonfinite_names"] = nonfinite_names(shown[0], embedded_nD, gradients)
-    plain_bD, mirrored_bD = _evaluation(settings.backbone.spec, images_bHWC, average)
-    state = tf.global_variables()[first:]
-    return Tower(
-        update_op=update_op,
-        partial_ops=accumulator.partial_ops(statistics),
-        scalars=scalars,
-        backbone=backbone,
-        state=state,
-        embedded_nD=embedded_nD,
-        plain_bD=plain_bD,
-        mirrored_bD=mirrored_bD,
-    )
+    return scalars
 
 
 def tower_decay(weight_decay: float, collectives: Collectives, tower: Tower) -> tf.Tensor:
@@ -134,14 +168,12 @@ def tower_decay(weight_decay: float, collectives: Collectives, tower: Tower) -> 
 
 def _embed(
     settings: StepSettings, collectives: Collectives, images_nHWC: tf.Tensor, turn: tf.Tensor
-) -> Tuple[tf.Tensor, int]:
-    """(embeddings, number of updates of statistics that the graph had before). Dropout is drawn
-    from seed, rank and turn, so that a resumed run repeats it."""
+) -> tf.Tensor:
+    """Embeddings. Dropout is drawn from seed, rank and turn, so that a resumed run repeats it."""
     backbone = settings.backbone
-    updates_before = len(tf.get_collection(tf.GraphKeys.UPDATE_OPS))
     seed = (settings.seed + 100003 * collectives.rank) % 2**31  # a prime: ranks' seeds stay apart
     with tf.variable_scope(tf.get_variable_scope(), reuse=tf.AUTO_REUSE):
-        embedded_nD = embeddings(
+        return embeddings(
             images_nHWC,
             backbone.spec,
             training=True,
@@ -154,7 +186,6 @@ def _embed(
                 wrap_unit=recomputed if backbone.recompute else None,
             ),
         )
-    return embedded_nD, updates_before
 
 
 def _head(
@@ -226,8 +257,7 @@ def _apply(
             kind=update.optimizer,
             momentum=update.momentum,
             weight_decay=update.weight_decay,
-            rate_factor=rate_factors(update, backbone),
-            total=collectives.sum,
+            reach=Reach(rate_factors(update, backbone), collectives.sum),
         )
 
     def apply_unfrozen() -> tf.Operation:

@@ -6,13 +6,14 @@ import json
 import logging
 import os
 import time
-from typing import Any, Dict, Iterable, List, Mapping, Optional
+from typing import Any, Dict, Iterable, List, Mapping, NamedTuple, Optional
 
 from tqdm import tqdm
 from tqdm.contrib.logging import logging_redirect_tqdm
 
 from evaluation.report.run_logs import read_metrics
 from runtime.files import atomic_write
+from runtime.host import peak_memory
 from runtime.tf1 import tf
 from training.hooks.base import Hook
 from training.write_errors import continue_on_write_error
@@ -31,6 +32,26 @@ METRICS = (
 )
 
 
+class Utilization(NamedTuple):
+    """What a step computes, for the log's rates."""
+
+    flops: int = 0  # floating-point operations of a step, of all devices; 0 where not counted
+    peak: Optional[float] = None  # FLOP/s of all devices; None where it is not known
+
+    def rates(self, steps: int, seconds: float) -> Dict[str, float]:
+        """Achieved FLOP/s, and its share of the peak, where they are known."""
+        if not self.flops:
+            return {}
+        achieved = self.flops * steps / seconds
+        rates = {"flops_per_second": round(achieved)}
+        if self.peak:
+            rates["flops_share"] = round(achieved / self.peak, 4)
+        return rates
+
+
+UNKNOWN = Utilization()
+
+
 class MetricsLog:
     """metrics.jsonl, which a resumed run continues. A line is written completely or not at all;
     lines that a full disk refuses are written with a later one.
@@ -39,6 +60,8 @@ class MetricsLog:
     def __init__(self, path: Optional[str], batch_size: int, images: int) -> None:
         self.path, self.batch_size, self.images = path, batch_size, images
         self.seconds_before = 0.0
+        self.lost_seconds, self.lost_steps = 0.0, 0  # of steps that a resumed run makes again
+        self.in_steps = 0.0  # seconds spent in steps, without those that were lost
         self.begun = time.perf_counter()  # a clock that cannot be set back
         self._pending: List[str] = []
 
@@ -46,10 +69,35 @@ class MetricsLog:
         """Drops the lines after `step`: the run will write them again, with the same values."""
         if self.path is None:
             return
-        kept = [line for line in read_metrics(self.path) if step and line["step"] <= step]
+        found = read_metrics(self.path) if step else []
+        kept = [line for line in found if line["step"] <= step]
         self.seconds_before = max([line["seconds"] for line in kept], default=0.0)
+        self._count_lost(found, step)
+        self.in_steps = sum(line.get("step_seconds", 0.0) for line in kept)
         with atomic_write(self.path) as stream:
             stream.writelines(json.dumps(line, sort_keys=True) + "\n" for line in kept)
+
+    def _count_lost(self, found: List[Dict[str, Any]], step: int) -> None:
+        """Adds what was done after the checkpoint of `step` to what earlier resumptions lost."""
+        before = max([line.get("lost_seconds", 0.0) for line in found], default=0.0)
+        ended = max([line["seconds"] for line in found], default=0.0)
+        self.lost_seconds = round(before + max(0.0, ended - self.seconds_before), 3)
+        made = max([line["step"] for line in found], default=step)
+        lost = max([line.get("lost_steps", 0) for line in found], default=0)
+        self.lost_steps = lost + max(0, made - step)
+
+    @property
+    def seconds(self) -> float:
+        """Seconds of training so far, over all resumptions, without lost ones."""
+        return self.seconds_before + time.perf_counter() - self.begun
+
+    def goodput(self) -> Dict[str, Any]:
+        """The share of the time that was spent in steps which count, and what was lost."""
+        whole = self.seconds + self.lost_seconds
+        found: Dict[str, Any] = {"goodput_share": round(self.in_steps / whole, 4)}
+        if self.lost_steps:
+            found.update(lost_seconds=self.lost_seconds, lost_steps=self.lost_steps)
+        return found
 
     def write(self, kind: str, step: int, values: Mapping[str, Any]) -> None:
         """Appends a line of `kind` (train or validation)."""
@@ -62,7 +110,7 @@ class MetricsLog:
             step=step,
             images_seen=seen,
             epoch=self.epoch(step),
-            seconds=round(self.seconds_before + time.perf_counter() - self.begun, 3),
+            seconds=round(self.seconds, 3),
         )
         self._pending.append(json.dumps(line, sort_keys=True) + "\n")
         with continue_on_write_error(self.path):
@@ -134,7 +182,9 @@ class Metrics(Hook):
         last: int,
         others: Optional[Mapping[str, Any]] = None,
         measures_input: bool = True,
+        utilization: Utilization = UNKNOWN,
     ) -> None:
+        self.utilization = utilization
         self.interval, self.log, self.last = interval, log, last
         self.batch_size, self.others = log.batch_size, dict(others or {})
         self.always = (WAITED,) if measures_input else ()
@@ -143,6 +193,7 @@ class Metrics(Hook):
         self._first = 0
 
     def begin(self, session: Optional[tf.Session], step: int) -> None:
+        self._start, self._before = step, self.log.in_steps
         self._reset(step)
 
     def _reset(self, step: int) -> None:
@@ -164,23 +215,56 @@ class Metrics(Hook):
         numbers = {name: float(values[name]) for name in METRICS}
         rate = self.batch_size * (step - self.before) / self.seconds
         share = self.waited / self.seconds
+        times = self.times()
+        self.log.in_steps += times["step_seconds"]
+        rates = self.utilization.rates(step - self.before, self.seconds)
         self.log.write(
-            "train", step, dict(numbers, images_per_second=round(rate, 2), **self.times())
+            "train",
+            step,
+            dict(
+                numbers,
+                images_per_second=round(rate, 2),
+                **times,
+                **rates,
+                **_memory(),
+                **self.log.goodput(),
+            ),
         )
         STEPS.info(
             "step %d/%d, epoch %.2f, loss %.4f (margin loss %.4f, decay %.4f), accuracy %.4f, "
-            "learning rate %.3g, %.1f images/s%s%s",
+            "learning rate %.3g, %.1f images/s%s%s%s",
             step,
             self.last,
             self.log.epoch(step),
             *(numbers[name] for name in ("loss", "inference_loss", "decay_loss", "accuracy")),
             numbers["learning_rate"],
             rate,
+            _spell_rates(rates),
             f", {share:.0%} of the time waiting for images" if share >= SLOW_INPUT else "",
             self._time_left(step),
         )
         self._reset(step)
         self.spent = {name: hook.seconds for name, hook in self.others.items()}
+
+    def end(self, step: int) -> None:
+        """One line about the whole run: the time in steps, and what was lost."""
+        if self.log.path is None or step == self._start:
+            return
+        log = self.log
+        goodput = log.goodput()
+        lost = (
+            f"; {log.lost_steps} steps and {log.lost_seconds:.0f} s were lost and made again"
+            if log.lost_steps
+            else ""
+        )
+        rates = self.utilization.rates(step - self._start, max(log.in_steps - self._before, 1e-9))
+        logging.info(
+            "goodput: %.0f%% of %.0f s in steps%s%s.",
+            100 * goodput["goodput_share"],
+            log.seconds + log.lost_seconds,
+            _spell_rates(rates),
+            lost,
+        )
 
     def _time_left(self, step: int) -> str:
         """`, 1:02:03 left`, from the mean since the first step, validations included."""
@@ -198,6 +282,21 @@ class Metrics(Hook):
         if self.always:
             times.update(input_seconds=self.waited, input_share=self.waited / self.seconds)
         return {name: round(value, 4) for name, value in times.items()}
+
+
+def _memory() -> Dict[str, float]:
+    """The most main memory that this process has used so far."""
+    peak = peak_memory()
+    return {} if peak is None else {"peak_memory_gib": round(peak, 3)}
+
+
+def _spell_rates(rates: Mapping[str, float]) -> str:
+    """`, 41.2 TFLOP/s (26% of the peak)`, or less where less is known."""
+    if "flops_per_second" not in rates:
+        return ""
+    achieved = rates["flops_per_second"] / 1e12
+    share = f" ({rates['flops_share']:.0%} of the peak)" if "flops_share" in rates else ""
+    return f", {achieved:.3g} TFLOP/s{share}"
 
 
 class Summaries(Hook):

@@ -12,9 +12,8 @@ from typing import Any, Callable, Dict, Iterable, List, NamedTuple, Optional
 import numpy as np
 
 from checkpoint.format import PREFIX, steps_in
-from data.formats.manifest import LocalFiles, read_manifest
-from data.pipeline.batches import TrainingBatches
-from data.pipeline.record_order import RecordStream, shard_and_number
+from data.pipeline.batches import TrainingBatches, open_stream
+from data.pipeline.record_order import shard_and_number
 from runtime.distributed.ranks import Ranks
 from runtime.files import write_npz
 from runtime.session import session_config
@@ -164,25 +163,13 @@ def record_names(
     batches: TrainingBatches, first: int, count: int, graph_seed: Optional[int] = None
 ) -> np.ndarray:
     """`shard: record n` of each of `count` images of the stream from image `first` on."""
-    path, options = batches.path, batches.options
-    files = tf.io.gfile if "://" in path else LocalFiles
-    manifest = read_manifest(path, files)
-    directory = path if files.isdir(path) else os.path.dirname(path)
-    names = [os.path.join(directory, name) for name, _ in manifest.shards]
     with tf.Graph().as_default():
         tf.set_random_seed(graph_seed)
-        stream = RecordStream(
-            names,
-            manifest,
-            batches.seed,
-            options["buffer_size"],
-            options.get("host", 0),
-            options.get("hosts", 1),
-        )
+        stream = open_stream(batches.stream)
         records = stream.records(first).map(lambda record, _: record).batch(count)
         following = tf.data.make_initializable_iterator(records)
         element = following.get_next()
         with tf.Session(config=session_config("cpu")) as session:
             session.run(following.initializer)
             found = [shard_and_number(int(record)) for record in session.run(element)]
-    return np.array([f"{names[shard]}: record {number}" for shard, number in found])
+    return np.array([f"{stream.names[shard]}: record {number}" for shard, number in found])

@@ -32,18 +32,6 @@ def steps_of(text: Optional[str]) -> Optional[Tuple[int, int]]:
     return first, last
 
 
-def npu_options(steps: Optional[str], directory: str) -> Dict[str, Any]:
-    """The values of NpuOptimizer that have an Ascend card write its profile into a directory; it
-    traces the whole run, of which --profile's steps are then a part. {} where steps is None."""
-    if steps_of(steps) is None:
-        return {}
-    directory = os.path.abspath(directory)
-    os.makedirs(directory, exist_ok=True)  # the adapter makes none
-    options = {"output": directory, "training_trace": "on", "task_trace": "on", "hccl": "on"}
-    options.update(aicpu="on", fp_point="", bp_point="", aic_metrics="PipeUtilization")
-    return {"profiling_mode": True, "profiling_options": json.dumps(options)}
-
-
 class Profile(Hook):
     """Traces the runs of the session that it wraps while a step of its range is made. It comes
     first among the hooks, so that what the others run after a step is not traced."""

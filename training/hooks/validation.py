@@ -9,7 +9,7 @@ import numpy as np
 
 from checkpoint.writer import CheckpointWriter
 from evaluation.report.writer import write_report
-from evaluation.verification_set import SetResult, evaluate_set
+from evaluation.verification_set import NetFunction, OpenSets, SetResult
 from runtime.distributed.ranks import Ranks
 from runtime.tf1 import tf
 from training.hooks.base import Hook, RunContext
@@ -31,6 +31,7 @@ class Evaluator:
         self.image_size, self.batch_size = image_size, images_per_rank * ranks.size
         first, last = ranks.local[0], ranks.local[-1] + 1
         self.share = slice(first * images_per_rank, last * images_per_rank)
+        self.sets = OpenSets()
 
     def evaluate(self, session: tf.Session, name: str, path: str) -> SetResult:
         """The result of a set; all ranks get all embeddings. Raises Overflow."""
@@ -41,7 +42,8 @@ class Evaluator:
                 raise Overflow()
             return both
 
-        return evaluate_set(embed_batch, path, name, self.image_size, self.batch_size)
+        net = NetFunction(embed_batch, self.image_size, self.batch_size)
+        return self.sets.open(path).evaluate(net)._replace(name=name)
 
 
 class Outputs(NamedTuple):

@@ -21,7 +21,9 @@ from training.config import TrainConfig
 from training.graph.step import StepOps
 from training.plan import Plan
 from training.preflight.expected_loss import expected_loss
+from training.preflight.findings import write_findings
 from training.preflight.first_batch import first_batch, warn_of_overlap
+from training.preflight.geometry import warn_of_shifts
 
 PAIRS = 20  # of each set
 SPREAD = 1e-6  # of embeddings relative to their length; below it they are the same
@@ -55,7 +57,8 @@ def preflight(
     loss, length = _try_batch(session, ops, element, (images_NHWC, labels_N), run)
     size = (config.image_size[0], config.image_size[1])
     encoded = {name: _look_at_set(path, size) for name, path in plan.sets.items()}
-    warn_of_overlap(config, plan, encoded)
+    overlaps = warn_of_overlap(config, plan, encoded)
+    write_findings(config.output_path, overlaps, warn_of_shifts(config, plan, encoded))
     sets = f"{PAIRS} pairs of {', '.join(encoded)}" if encoded else "no verification set"
     logging.info(
         "checked in %.1f s: %d images of %d identities have different embeddings and a loss of "

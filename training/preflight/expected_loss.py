@@ -9,7 +9,7 @@ the nearest of many centers.
 import numpy as np
 
 from losses.class_centres import MAGFACE_REGULARISER
-from losses.face_losses import find_loss, magface_regulariser
+from losses.face_losses import NormStatistics, find_loss, magface_regulariser
 from runtime.session import session_config
 from runtime.tf1 import tf
 from training.config import TrainConfig
@@ -24,8 +24,9 @@ def expected_loss(config: TrainConfig, identities: int, length: float) -> float:
     cosine_NR = _cosines(drawn, config.embedding_size, config.sub_centers)
     loss, arguments = find_loss(config.loss, config.margin, config.scale, config.past_pi)
     lengths_N = np.full(len(cosine_NR), length, np.float32)
-    known = {"norms_N": lengths_N, "norm_mean": 20.0, "norm_std": 100.0, "progress": 0.0}
-    arguments.update((name, known[name]) for name in loss.options if name in known)
+    norms = NormStatistics(lengths_N, 20.0, 100.0)
+    known = {"norms_N": lengths_N, "norms": norms, "progress": 0.0}
+    arguments.update((name, known[name]) for name in loss.measured if name in known)
     with tf.Graph().as_default(), tf.Session(config=session_config("cpu")) as session:
         labels_N = tf.zeros([len(cosine_NR)], tf.int64)
         logits_NR = loss.function(tf.constant(cosine_NR), labels_N, **arguments)

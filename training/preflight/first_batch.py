@@ -109,10 +109,12 @@ def _decoded(config: TrainConfig, plan: Plan, found: List[Record]) -> Tuple[np.n
     return images_NHWC, labels_N
 
 
-def warn_of_overlap(config: TrainConfig, plan: Plan, encoded: Dict[str, List[bytes]]) -> None:
-    """Logs which sets have images that are byte for byte among the first SCANNED training images.
-    encoded: set -> its encoded images. Two photographs of one person, or one that was encoded
-    twice, are not found: no warning is no proof."""
+def warn_of_overlap(
+    config: TrainConfig, plan: Plan, encoded: Dict[str, List[bytes]]
+) -> Dict[str, int]:
+    """Logs, and returns as {set: images}, which sets have images that are byte for byte among the
+    first SCANNED training images. encoded: set -> its encoded images. Two photographs of one
+    person, or one that was encoded twice, are not found: no warning is no proof."""
     known = {name: collections.Counter(map(hash, images)) for name, images in encoded.items()}
     shared, seen = collections.Counter(), 0
     for record in itertools.islice(records(config.tfrecords_file_path, plan.manifest), SCANNED):
@@ -130,3 +132,4 @@ def warn_of_overlap(config: TrainConfig, plan: Plan, encoded: Dict[str, List[byt
                 seen,
                 plan.manifest.images,
             )
+    return {name: count for name, count in shared.items() if count}

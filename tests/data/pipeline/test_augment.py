@@ -3,7 +3,8 @@ import dataclasses
 import numpy as np
 import pytest
 
-from data.pipeline.augment import RECIPES, Augmentation, augment_images, recipe
+from data.pipeline.augment import augment_images
+from data.pipeline.recipes import Augmentation, recipe
 from runtime.tf1 import tf
 
 SIDE = 24
@@ -66,14 +67,3 @@ def test_occlusion_covers_a_part_in_one_colour():
         rows, columns = np.flatnonzero(covered.any(1)), np.flatnonzero(covered.any(0))
         inside = after[rows[0] : rows[-1] + 1, columns[0] : columns[-1] + 1].reshape(-1, 3)
         assert len(np.unique(inside, axis=0)) == 1
-
-
-def test_strong_is_flip_and_a_fifth_of_each():
-    strong = dataclasses.asdict(RECIPES["strong"])
-    assert strong.pop("flip") == 0.5 and set(strong.values()) == {0.2}
-    assert recipe("strong", crop=0.1).crop == 0.1
-
-
-def test_a_probability_above_one_is_refused():
-    with pytest.raises(ValueError, match="probability of jpeg is 1.5"):
-        recipe("flip", jpeg=1.5)

@@ -7,8 +7,14 @@ import pytest
 from data import mx2tfrecords
 from data.formats.manifest import read_manifest
 from data.formats.tfrecord import example_bytes, read_frames, read_shard
-from data.pipeline.augment import Augmentation
-from data.pipeline.batches import TrainingBatches, training_batches, training_labels
+from data.pipeline.batches import (
+    ImageSettings,
+    StreamSettings,
+    TrainingBatches,
+    training_batches,
+    training_labels,
+)
+from data.pipeline.recipes import Augmentation
 from runtime.tf1 import tf
 from tests.data.tiny_records import write_records
 from tests.data.tiny_shards import SIZE, picture, take, write_set, write_shard
@@ -22,14 +28,25 @@ def folder(tmp_path_factory):
     return write_set(tmp_path_factory.mktemp("shards"), COUNTS)
 
 
-def batches(path, count=1, batch_size=4, seed=3, augment="none", **others):
-    others = dict(dict(image_size=(SIZE, SIZE), buffer_size=8), **others)
-    return take(lambda: training_batches(path, batch_size, seed, augment=augment, **others), count)
+IMAGES_OF = {"augment": "none", "size": (SIZE, SIZE)}
+
+
+def images_of(**settings):
+    return ImageSettings(**dict(IMAGES_OF, **settings))
+
+
+def batches(path, count=1, batch_size=4, seed=3, **others):
+    parts = []
+    for kind, start in ((StreamSettings, {"buffer_size": 8}), (ImageSettings, IMAGES_OF)):
+        given = {name: others.pop(name) for name in kind._fields if name in others}
+        parts.append(dict(start, **given))
+    stream, images = StreamSettings(path, seed, **parts[0]), ImageSettings(**parts[1])
+    return take(lambda: training_batches(stream, batch_size, images, **others), count)
 
 
 def explanation(error, path, batch_size):
     """What is said of an error in the batches above."""
-    stream = TrainingBatches(path, batch_size, 3, image_size=(SIZE, SIZE), buffer_size=8)
+    stream = TrainingBatches(StreamSettings(path, 3, 8), batch_size, images_of())
     return stream.explain(error)
 
 
@@ -40,7 +57,7 @@ def labels(path, images, **others):
 
 def test_batches_have_a_static_shape_and_the_right_types(folder):
     with tf.Graph().as_default():
-        dataset = training_batches(folder, 4, 0, image_size=(SIZE, SIZE))
+        dataset = training_batches(StreamSettings(folder, 0), 4, images_of())
         images, label_N = tf.data.make_initializable_iterator(dataset).get_next()
     assert images.shape.as_list() == [4, SIZE, SIZE, 3] and label_N.shape.as_list() == [4]
     assert images.dtype == tf.uint8 and label_N.dtype == tf.int64
@@ -87,9 +104,7 @@ def test_skipped_shards_are_not_even_opened(folder, tmp_path):
     name = os.path.join(path, f"train-{first:05d}.tfrecords")
     start = COUNTS[first]
     with tf.Graph().as_default():
-        dataset = training_batches(
-            path, 1, 3, start, "none", 1, image_size=(SIZE, SIZE), on_error="stop"
-        )
+        dataset = training_batches(StreamSettings(path, 3, 1), 1, images_of(), start)
         iterator = tf.data.make_initializable_iterator(dataset)
         element = iterator.get_next()
         with tf.Session() as session:
@@ -124,15 +139,13 @@ def test_more_hosts_than_shards_share_each_epoch_without_overlap(folder):
 
 def test_labels_alone_come_in_the_order_of_the_batches(folder):
     whole = np.concatenate([batch[1] for batch in batches(folder, 11, host=1, hosts=2)])
-    alone = take(
-        lambda: training_labels(folder, 4, 3, start_image=8, buffer_size=8, host=1, hosts=2), 9
-    )
+    alone = take(lambda: training_labels(StreamSettings(folder, 3, 8, 1, 2), 4, start_image=8), 9)
     assert (np.concatenate(alone) == whole[8:]).all()
 
 
 def test_more_hosts_than_images_is_refused(folder):
     with pytest.raises(ValueError, match="too few for 99 hosts"):
-        training_batches(folder, 1, 0, image_size=(SIZE, SIZE), host=3, hosts=99)
+        training_batches(StreamSettings(folder, 0, host=3, hosts=99), 1, images_of())
 
 
 def test_epochs_ends_the_stream_and_leaves_the_incomplete_batch(folder):
@@ -158,7 +171,7 @@ def photograph(number, size=112, quality=95):
 
 def test_pixels_are_those_of_opencv(tmp_path):
     path = write_set(tmp_path, (6,), image=photograph)
-    images, label_N = batches(path, batch_size=6, image_size=(112, 112))[0]
+    images, label_N = batches(path, batch_size=6, size=(112, 112))[0]
     for image, label in zip(images, label_N):
         wanted = cv2.imdecode(np.frombuffer(photograph(label), np.uint8), cv2.IMREAD_COLOR)
         difference = np.abs(image.astype(int) - wanted[..., ::-1])
@@ -217,7 +230,7 @@ def test_raw_pixels_of_the_original_are_reordered_to_rgb(tmp_path):
 
 def test_another_image_size_is_refused_before_the_first_batch(folder):
     with pytest.raises(ValueError, match="images are 16x16, but --image_size is 112x112"):
-        training_batches(folder, 4, 0)
+        training_batches(StreamSettings(folder, 0), 4)
 
 
 def damaged_set(folder):
@@ -268,8 +281,7 @@ def test_a_flipped_bit_is_named_in_a_graph_that_has_a_seed_of_its_own(tmp_path):
     for seed in range(4):
         with tf.Graph().as_default():
             tf.set_random_seed(seed)
-            options = dict(augment="none", buffer_size=100, image_size=(SIZE, SIZE))
-            stream = TrainingBatches(path, 4, seed, **options)
+            stream = TrainingBatches(StreamSettings(path, seed, 100), 4, images_of())
             element = tf.data.make_one_shot_iterator(stream.dataset()).get_next()
             with tf.Session() as session, pytest.raises(tf.errors.InvalidArgumentError) as caught:
                 for _ in range(6):
@@ -338,7 +350,9 @@ def test_overwritten_bytes_cost_one_record_and_nothing_else(tmp_path):
 def test_a_shard_that_disappears_is_named_and_nothing_hangs(tmp_path, on_error):
     path = write_set(tmp_path, COUNTS)
     with tf.Graph().as_default():
-        dataset = training_batches(path, 10, 3, image_size=(SIZE, SIZE), on_error=on_error)
+        dataset = training_batches(
+            StreamSettings(path, 3), 10, images_of(augment="flip", on_error=on_error)
+        )
         iterator = tf.data.make_initializable_iterator(dataset)
         element = iterator.get_next()
         os.remove(f"{path}/train-00002.tfrecords")
@@ -387,7 +401,7 @@ def test_a_session_at_a_server_reads_as_well(folder):
     """A run on several hosts has its session at its own server."""
     server = tf.train.Server.create_local_server()
     with tf.Graph().as_default(), tf.Session(server.target) as session:
-        dataset = training_batches(folder, 4, 3, 0, "flip", 8, (SIZE, SIZE))
+        dataset = training_batches(StreamSettings(folder, 3, 8), 4, images_of(augment="flip"))
         iterator = tf.data.make_initializable_iterator(dataset)
         element = iterator.get_next()
         session.run(iterator.initializer)

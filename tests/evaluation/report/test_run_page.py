@@ -1,6 +1,7 @@
 """The report of a run: headline, health, commands."""
 
 import html
+import json
 import os
 import re
 
@@ -40,24 +41,21 @@ def test_a_checkpoint_that_is_gone_is_not_named(tmp_path):
 
 def test_an_overlap_with_the_training_images_is_in_the_report(tmp_path):
     run = whole_run(tmp_path / "demo")
-    with open(os.path.join(run, "logs", "train_20260101-000000.log"), "w") as stream:
-        stream.write(
-            "2026-01-01 00:00:00,000 lfw: 7 of its 24 images are also among the first 9 of 9 "
-            "training images, byte for byte: its accuracy is not on unseen identities.\n"
-        )
+    findings = {"overlaps": {"lfw": 7}, "shifts": {"cfp_fp": [8, 0]}}
+    with open(os.path.join(run, "preflight.json"), "w") as stream:
+        json.dump(findings, stream)
     text = text_of(writer.write_report(run))
     assert "has 7 images of the training data" in text
+    assert "has its mean face 8 pixels down of that of the training images" in text
     assert "Training is healthy" not in text
 
 
 def test_duration_host_and_peak_memory_are_in_the_header(tmp_path):
     run = tiny_sets.write_run(
         tmp_path / "r",
-        [train_line(10, seconds=1107.0)],
+        [train_line(10, seconds=1107.0, peak_memory_gib=1.9)],
         {"environment": {"device": "cpu", "processor": "Some CPU", "cpus": 2}},
     )
-    with open(os.path.join(run, "logs", "train_20260101-000000.log"), "w") as stream:
-        stream.write("1107 s, at most 1.9 GiB of main memory.\n")
     text = text_of(writer.write_report(run))
     assert "18 min 27 s" in text
     assert "Device cpu; host Some CPU, 2 cores; at most 1.9 GiB of main memory." in text

@@ -150,11 +150,11 @@ def told(*values):
         return [(name, value.get(name, kept)) for name, kept in first] + value.get("more", [])
 
     with tf.Graph().as_default():
-        others = [tf.constant(Comparison.numbers(facts(value))) for value in values]
+        others = [tf.constant(Comparison.checksums(facts(value))) for value in values]
         mine = Others(0, 1 + len(values), lambda x: tf.concat([x] + others, axis=0))
         comparison = Comparison([(mine, None)])
         with tf.Session() as session:
-            return comparison.differing(session, facts({}))
+            return comparison.first_difference(session, facts({}))
 
 
 def test_the_first_fact_that_differs_is_named_with_its_rank():
@@ -167,4 +167,4 @@ def test_the_first_fact_that_differs_is_named_with_its_rank():
 def test_agreement_of_one_process_is_its_own_word():
     with tf.Graph().as_default():
         agreement = Agreement([(Collectives(), None)])
-        assert agreement.all_say(None, True) is True and agreement.all_say(None, False) is False
+        assert agreement.all_agree(None, True) is True and agreement.all_agree(None, False) is False

@@ -93,7 +93,7 @@ def test_a_node_list_that_is_none_is_refused(text):
         (TWO, None, {}, "--task_index is missing"),
         (TWO, 2, {}, "--task_index is 2, and --worker_hosts names 2 hosts"),
         (TWO, -1, {}, "from 0 to 1"),
-        (None, 1, {}, "no --worker_hosts are given"),
+        (None, 1, {}, "but --worker_hosts is not given"),
         (TWO[:1] * 2, 0, {}, "names 10.0.0.1:2222 twice"),
         (("10.0.0.1", "b:2"), 0, {}, "'10.0.0.1' is not host:port"),
         (("a:0", "b:2"), 0, {}, "'a:0' is not host:port"),
@@ -111,8 +111,8 @@ def test_a_node_list_that_is_none_is_refused(text):
         (None, None, tf_config("worker", "x", worker=["a:1", "b:1"]), "worker x"),
         (None, None, tf_config("worker", 0, worker="a:1"), "must be a list"),
         (None, None, tf_config("worker", 0, worker=["a:1", 7]), "'7' is not host:port"),
-        (TWO, 1, tf_config("worker", 0, worker=list(TWO)), "leave the flags out, or unset"),
-        (None, 1, tf_config("worker", 0, worker=list(TWO)), "--task_index is 1, and TF_CONFIG"),
+        (TWO, 1, tf_config("worker", 0, worker=list(TWO)), "omit the flags, or unset"),
+        (None, 1, tf_config("worker", 0, worker=list(TWO)), "--task_index is 1, but TF_CONFIG"),
         (None, None, slurm("n[1-2]", 4, 0), "started 4 tasks on 2 nodes"),
         (None, None, slurm("n1", 4, 0, SLURM_STEP_NUM_TASKS="4"), "--ntasks-per-node=1"),
         (None, None, slurm("n[1-2]", 2, 5), "SLURM_PROCID is 5"),
@@ -143,7 +143,7 @@ def test_hosts_that_do_not_answer_are_named():
     with server:
         both = (f"127.0.0.1:{port}", f"127.0.0.1:{nobody}")
         wait_for_hosts(Hosts(both, 1), 5.0)
-        with pytest.raises(ValueError, match=f"^127.0.0.1:{nobody} did not answer within 0.3 s"):
+        with pytest.raises(ValueError, match=f"^127.0.0.1:{nobody} did not respond within 0.3 s"):
             wait_for_hosts(Hosts(both, 0), 0.3)
 
 

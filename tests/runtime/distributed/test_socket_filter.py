@@ -127,8 +127,8 @@ def test_what_cannot_be_filtered_is_said(caplog):
     restrict_port_to((), 0)
     assert not caplog.text
     restrict_port_to(("127.0.0.1:1",), 0)
-    assert "port 1 answers anyone who reaches this machine" in caplog.text
+    assert "port 1 accepts connections from any address" in caplog.text
     with pytest.raises(ValueError, match="the name no.such.invalid cannot be resolved"):
         restrict_port_to(("no.such.invalid:1",), 0)
-    with pytest.raises(ValueError, match="--allow_hosts ten is no address and no network"):
+    with pytest.raises(ValueError, match="--allow_hosts ten is not an address or a network"):
         restrict_port_to(("127.0.0.1:1",), 0, also=("ten",))

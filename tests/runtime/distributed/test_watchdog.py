@@ -27,9 +27,9 @@ class Unavailable(Exception):
 
 def main(argv):
     index, limit, directory, then = int(argv[0]), float(argv[1]), argv[2], argv[3]
-    with Watchdog(limit, {hosts!r}, index, directory) as dog:
+    with Watchdog(limit, {hosts!r}, index, directory) as watchdog:
         for step in (1, 2, 3)[: 0 if "BEFORE" in then else 3]:
-            dog.feed(step)
+            watchdog.feed(step)
         print("made 3 steps", flush=True)
         exec(then)
     print("ended", flush=True)
@@ -71,7 +71,7 @@ def test_a_host_that_is_killed_or_stopped_is_named_within_the_limit(tmp_path, nu
     assert time.monotonic() - begun < LIMIT + 2.0  # the rest: the machine is busy
     assert code == 75
     assert re.match(
-        rf"host {lost} \({HOSTS[lost]}\) has not moved since step 3 for \d s; ending with exit "
+        rf"host {lost} \({HOSTS[lost]}\): no progress since step 3 for \d s; ending with exit "
         "code 75 so that a supervisor can restart.\n$",
         said,
     )
@@ -85,7 +85,7 @@ def test_the_dead_one_of_three_is_named_by_both_others(tmp_path):
     three[1].communicate()
     for process in (three[0], three[2]):
         code, said = end_of(process)
-        assert code == 75 and said.startswith("host 1 (10.0.0.2:2222) has not moved since step 3")
+        assert code == 75 and said.startswith("host 1 (10.0.0.2:2222): no progress since step 3")
         assert said.count("host ") == 1
 
 
@@ -95,7 +95,7 @@ def test_a_host_that_fails_says_why_to_the_others(tmp_path):
         host(1, tmp_path, "raise ValueError('x')"),
     ]
     code, said = end_of(both[0])
-    assert code == 75 and "host 1 (10.0.0.2:2222) has ended at step 3: failed: x" in said
+    assert code == 75 and "host 1 (10.0.0.2:2222) ended at step 3: failed: x" in said
     assert end_of(both[1]) == (2, "error: x\n")
 
 
@@ -104,7 +104,7 @@ def test_a_mistake_before_the_first_step_is_no_loss(tmp_path):
     late = "time.sleep(60)  # BEFORE"
     both = [host(0, tmp_path, late), host(1, tmp_path, "raise ValueError('x')  # BEFORE")]
     code, said = end_of(both[0])
-    assert code == 2 and "host 1 (10.0.0.2:2222) has ended before the first step" in said
+    assert code == 2 and "host 1 (10.0.0.2:2222) ended before the first step" in said
     assert "restart" not in said
     assert end_of(both[1]) == (2, "error: x\n")
 
@@ -115,7 +115,7 @@ def test_tensorflows_own_error_gets_the_name_of_the_host(tmp_path):
     both += [host(1, tmp_path, "os.kill(os.getpid(), 9)", limit)]
     begun = time.monotonic()
     code, said = end_of(both[0])
-    assert code == 75 and said.startswith("host 1 (10.0.0.2:2222) has not moved since step 3")
+    assert code == 75 and said.startswith("host 1 (10.0.0.2:2222): no progress since step 3")
     assert end_of(both[1])[0] == -signal.SIGKILL
     assert time.monotonic() - begun < limit
 
@@ -135,11 +135,13 @@ def test_hosts_that_wait_for_each_other_blame_no_one(tmp_path):
         code, said = end_of(process)
         assert code == 75
         # the first to end may be seen as silent by a second one that is late
-        assert "no host has moved since step 3" in said or "has not moved since step 3" in said
+        assert (
+            "no host has made progress since step 3" in said or "no progress since step 3" in said
+        )
 
 
 def test_a_long_checkpoint_elsewhere_is_waited_for(tmp_path):
-    long = f"with dog.pause('a checkpoint'): time.sleep({1.6 * LIMIT})"
+    long = f"with watchdog.pause('a checkpoint'): time.sleep({1.6 * LIMIT})"
     both = [host(0, tmp_path, long), host(1, tmp_path, f"time.sleep({1.5 * LIMIT})")]
     assert [end_of(process) for process in both] == [(0, ""), (0, "")]
 
@@ -152,7 +154,7 @@ def test_all_start_again_where_one_was_started_again(tmp_path):
     old[1].communicate()
     anew = [host(1, tmp_path, "", limit=3.0)]
     code, said = end_of(old[0])
-    assert code == 75 and "host 1 (10.0.0.2:2222) was started anew after step 3" in said
+    assert code == 75 and "host 1 (10.0.0.2:2222) was restarted after step 3" in said
     anew.append(host(0, tmp_path, "", limit=3.0))
     assert [end_of(process) for process in anew] == [(0, ""), (0, "")]
 
@@ -160,7 +162,7 @@ def test_all_start_again_where_one_was_started_again(tmp_path):
 def test_a_host_that_does_not_come_is_named(tmp_path):
     code, said = end_of(host(0, tmp_path, "", limit=0.05))
     assert code == 2
-    assert "host 1 (10.0.0.2:2222) did not come within 0.5 s" in said and "Traceback" not in said
+    assert "host 1 (10.0.0.2:2222) did not start within 0.5 s" in said and "Traceback" not in said
 
 
 def test_a_second_process_with_the_same_index_is_refused(tmp_path):
@@ -172,9 +174,9 @@ def test_a_second_process_with_the_same_index_is_refused(tmp_path):
 
 
 def test_one_host_has_nothing_to_watch(tmp_path):
-    with Watchdog(0.01, (), 0, str(tmp_path)) as dog:
-        dog.feed(1)
+    with Watchdog(0.01, (), 0, str(tmp_path)) as watchdog:
+        watchdog.feed(1)
         time.sleep(0.1)
-        with dog.pause("a validation"):
+        with watchdog.pause("a validation"):
             pass
     assert not os.listdir(str(tmp_path))

@@ -13,10 +13,13 @@ from runtime.npu import adapter as adapted
 from runtime.npu import options
 from runtime.session import session_config
 from runtime.tf1 import TF2, build_for, for_npu, tf
-from tests.npu_double.fixtures import HERE, cards, npu  # noqa: F401
-from tests.npu_double.programs import on_cards, proto, variable
+from tests.npu_double.fixtures import HERE, cards, npu, on_cards, proto  # noqa: F401
 
 BOTH = pytest.mark.parametrize("npu", ["r1.5", "r1.15"], indirect=True)
+
+
+def variable():
+    return tf.get_variable("v", [2], tf.float32, tf.zeros_initializer(), use_resource=False)
 
 
 def test_without_the_adapter_one_sentence_says_what_it_needs():

@@ -42,11 +42,11 @@ def test_a_card_alone_needs_no_environment():
 
 def test_an_environment_that_disagrees_is_refused_by_name(table):
     for changed, words in (
-        (dict(RANK_SIZE="4"), "RANK_SIZE is 4, and .* lists 8 cards"),
+        (dict(RANK_SIZE="4"), "RANK_SIZE is 4, but .* lists 8 cards"),
         (dict(RANK_ID=""), "RANK_ID is not set"),
         (dict(RANK_ID="8"), "RANK_ID is 8 and RANK_SIZE 8"),
         (dict(RANK_ID="x"), "RANK_ID is x: it must be a whole number"),
-        (dict(DEVICE_ID="5"), "DEVICE_ID is 5, and .* puts rank 3 on card 3"),
+        (dict(DEVICE_ID="5"), "DEVICE_ID is 5, but .* puts rank 3 on card 3"),
         (dict(RANK_TABLE_FILE=""), "RANK_TABLE_FILE is not set"),
         (dict(CM_WORKER_SIZE="8"), "unset the CM_"),
         (dict(RANK_SIZE="1"), "a rank table would start HCCL for one card"),

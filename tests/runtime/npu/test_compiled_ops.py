@@ -31,7 +31,10 @@ def resource():
         (lambda: tf.nn.relu(images([None, 4])), "Relu makes a shape that is not static"),
         (lambda: tf.cast(images(), tf.float64), "Cast makes float64"),
         (lambda: tf.as_string(images()), "AsString makes string"),
-        (lambda: tf.linalg.inv(images([3, 3])), "nothing shows that the device has MatrixInverse"),
+        (
+            lambda: tf.linalg.inv(images([3, 3])),
+            "there is no evidence that the device supports MatrixInverse",
+        ),
         (lambda: tf.gather(resource(), [0, 1]), "ResourceGather is refused"),
         (lambda: tf.assign_sub(reference("v"), [1.0] * 3), "reference goes into AssignSub"),
         (

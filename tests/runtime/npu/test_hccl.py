@@ -1,4 +1,4 @@
-"""The collectives on several cards, against the double of npu_bridge."""
+"""HCCL's collectives: on the double of the adapter, and what needs none."""
 
 import re
 
@@ -7,10 +7,19 @@ import pytest
 
 from runtime.npu.hccl import Hccl
 from runtime.tf1 import build_for, tf
-from tests.npu_double.fixtures import cards, npu  # noqa: F401
-from tests.npu_double.programs import on_cards, proto, variable
+from tests.npu_double.fixtures import cards, npu, on_cards, proto  # noqa: F401
 
 BOTH = pytest.mark.parametrize("npu", ["r1.5", "r1.15"], indirect=True)
+
+
+def test_one_card_needs_no_hccl():
+    with tf.Graph().as_default() as graph:
+        hccl, x = Hccl(), tf.constant([1.0, 2.0])
+        for operation in ("sum", "mean", "gather", "broadcast"):
+            assert getattr(hccl, operation)(x) is x
+        assert tf.gradients(hccl.maximum(x), x) == [None]
+        assert not hccl.calls
+        assert not [op for op in graph.get_operations() if "Hcom" in op.type]
 
 
 @BOTH
@@ -19,11 +28,11 @@ def test_sums_gathers_maxima_and_broadcasts_are_those_of_all_cards(npu):  # noqa
 
     def program(rank):
         build_for("npu")
-        talk = Hccl(rank, size)
+        hccl = Hccl(rank, size)
         x = tf.constant([1.0, 2.0]) * (rank + 1.0)
-        shown = [talk.sum(x), talk.mean(x), talk.maximum(-x), talk.gather(x), talk.broadcast(x)]
-        shown += [talk.gather(tf.constant([rank], tf.int64))]
-        slopes = tf.gradients([(rank + 1.0) * talk.gather(x), talk.sum(x)], x)
+        shown = [hccl.sum(x), hccl.mean(x), hccl.maximum(-x), hccl.gather(x), hccl.broadcast(x)]
+        shown += [hccl.gather(tf.constant([rank], tf.int64))]
+        slopes = tf.gradients([(rank + 1.0) * hccl.gather(x), hccl.sum(x)], x)
         with tf.Session(config=proto(hcom_parallel=True)) as session:
             return session.run(shown + slopes)
 
@@ -36,6 +45,36 @@ def test_sums_gathers_maxima_and_broadcasts_are_those_of_all_cards(npu):  # noqa
         np.testing.assert_array_equal(sent, [1.0, 2.0])
         np.testing.assert_array_equal(ranks, [0, 1, 2])
         np.testing.assert_array_equal(slope, [9.0, 9.0])  # 1 + 2 + 3 through gather, 3 through sum
+
+
+def test_broadcasts_run_in_the_order_in_which_they_were_built(npu):  # noqa: F811
+    """The double fails, and the device hangs, where two cards run them in another order."""
+
+    def program(rank):
+        build_for("npu")
+        hccl = Hccl(rank, 2)
+        sent = [hccl.broadcast(tf.fill([2], float(number))) for number in range(3)]
+        for before, after in zip(sent, sent[1:]):
+            assert before.op in _all_inputs(after.op)
+        return [call[:2] for call in hccl.calls]
+
+    assert on_cards(npu, 2, program) == 2 * [[(1, "broadcast"), (2, "broadcast"), (3, "broadcast")]]
+
+
+def _all_inputs(op):
+    """The operations that run before `op`."""
+    found, todo = set(), [op]
+    while todo:
+        one = todo.pop()
+        for other in [tensor.op for tensor in one.inputs] + list(one.control_inputs):
+            if other not in found:
+                found.add(other)
+                todo.append(other)
+    return found
+
+
+def variable():
+    return tf.get_variable("v", [2], tf.float32, tf.zeros_initializer(), use_resource=False)
 
 
 def mistakes(npu, build, size=2):  # noqa: F811

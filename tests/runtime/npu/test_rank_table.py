@@ -85,11 +85,11 @@ def test_the_card_of_this_process_is_found(table):
 @pytest.mark.parametrize(
     "changed, said",
     [
-        ({"RANK_SIZE": "8"}, "RANK_SIZE is 8, and .* lists 4 cards"),
-        ({"RANK_ID": "4"}, "RANK_ID is 4, and .* lists ranks 0 to 3"),
-        ({"RANK_ID": "x"}, "RANK_ID is 'x', and must be a number"),
-        ({"DEVICE_ID": "1"}, "DEVICE_ID is 1, and .* puts rank 2 on card 0 of 192.168.0.2"),
-        ({"DEVICE_ID": "", "ASCEND_DEVICE_ID": "1"}, "ASCEND_DEVICE_ID is 1, and"),
+        ({"RANK_SIZE": "8"}, "RANK_SIZE is 8, but .* lists 4 cards"),
+        ({"RANK_ID": "4"}, "RANK_ID is 4, but .* lists ranks 0 to 3"),
+        ({"RANK_ID": "x"}, "RANK_ID is 'x', but .* requires a number"),
+        ({"DEVICE_ID": "1"}, "DEVICE_ID is 1, but .* puts rank 2 on card 0 of 192.168.0.2"),
+        ({"DEVICE_ID": "", "ASCEND_DEVICE_ID": "1"}, "ASCEND_DEVICE_ID is 1, but"),
         ({"JOB_ID": ""}, "JOB_ID is not set"),
         ({"CM_CHIEF_IP": "10.0.0.1"}, "CM_CHIEF_IP and RANK_TABLE_FILE are both set"),
     ],
@@ -112,18 +112,21 @@ def swapped(**change):
     "text, said",
     [
         ("{", "is not JSON"),
-        ("[]", "is no rank table"),
+        ("[]", "is not a rank table"),
         ('{"status": "completed"}', "'group_list' is missing"),
-        (swapped(a=('device_id":"1"', 'device_id":"one"')), "is no rank table: .*'one'"),
-        (swapped(a=("completed", "initializing")), "status initializing, and must be completed"),
+        (swapped(a=('device_id":"1"', 'device_id":"one"')), "is not a rank table: .*'one'"),
+        (swapped(a=("completed", "initializing")), "status initializing, but must be completed"),
         (swapped(a=('count":"1"', 'count":"2"')), "has server_count 2 and lists 1"),
-        (swapped(a=('rank_id":"1"', 'rank_id":"0"')), "each once, and rank 0 is twice"),
+        (swapped(a=('rank_id":"1"', 'rank_id":"0"')), "each once, but rank 0 is duplicate"),
         (swapped(a=('rank_id":"1"', 'rank_id":"2"')), "ranks must be 0 to 1"),
         (swapped(a=('device_id":"1"', 'device_id":"0"')), "gives card 0 of 192.168.0.1 to two"),
         (swapped(a=("101.101", "100.101")), "gives device_ip 192.168.100.101 to two ranks"),
         (swapped(a=('device_id":"1"', 'device_id":"4"')), "2 cards must all be of 0 to 3, or all"),
         (swapped(a=('device_id":"1"', 'device_id":"8"')), "of cards 0 to 7"),
-        (swapped(a=("192.168.101.101", "192.168.101")), "'192.168.101', which is no IP address"),
+        (
+            swapped(a=("192.168.101.101", "192.168.101")),
+            "'192.168.101', which is not an IP address",
+        ),
     ],
 )
 def test_a_table_that_cannot_work_is_refused(tmp_path, text, said):
@@ -154,7 +157,7 @@ def test_three_devices_of_a_server_are_one_run_where_the_card_has_no_rings(tmp_p
     "hosts, ids, ips, said",
     [
         ((), (0,), IPS[:1], "--hosts is missing"),
-        (SERVERS, (0, 1), IPS[:3], "names 3 addresses, and 2 servers with 2 cards have 4"),
+        (SERVERS, (0, 1), IPS[:3], "names 3 addresses, but 2 servers with 2 cards have 4"),
         (SERVERS[:1], (0, 1, 2), IPS[:3], "uses cards 0,1,2 of 192.168.0.1; a run uses 1, 2, 4"),
         (SERVERS[:1], (3, 4), IPS[:2], "must all be of 0 to 3, or all of 4 to 7"),
         (SERVERS[:1], (5, 5), IPS[:2], "gives card 5 of 192.168.0.1 to two ranks"),

@@ -32,7 +32,10 @@ def test_a_layer_is_a_unit_or_a_weight_of_its_own(lineage, depth, count, first, 
 
 
 def test_each_layer_moves_slower_than_the_one_behind_it(run):  # noqa: F811
-    plain, slow = run(), run(layer_lr_decay=0.5, lr_factor_of=("E_DenseLayer/*=0.25",))
+    plain, slow = (
+        run(net_depth=18),
+        run(net_depth=18, layer_lr_decay=0.5, lr_factor_of=("E_DenseLayer/*=0.25",)),
+    )
     start = plain.values()
     for each in (plain, slow):
         each.steps(1)

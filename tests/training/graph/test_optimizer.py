@@ -172,7 +172,7 @@ def test_rate_factor_scales_each_variables_rate(kind):
                 [(tf.constant([0.3, -0.4]), variable)],
                 rate,
                 kind,
-                rate_factor=lambda _, f=factor: f,
+                reach=optimizer.Reach(lambda _, f=factor: f),
             )
             session.run(tf.global_variables_initializer())
             session.run(move)

@@ -166,7 +166,7 @@ def test_recomputation_holds_less_at_a_time(run):
     """By TensorFlow's own trace of what is allocated and let go in a step."""
     peaks = []
     for recompute in (False, True):
-        run_ = run(recompute=recompute, batch_size=128, width=0.25)
+        run_ = run(net_depth=18, recompute=recompute, batch_size=128, width=0.25)
         options, trace = tf.RunOptions(trace_level=tf.RunOptions.FULL_TRACE), tf.RunMetadata()
         run_.steps(1)
         run_.session.run(run_.step.train, options=options, run_metadata=trace)

@@ -9,7 +9,7 @@ import train_nets
 from runtime.tf1 import tf
 from tests.test_end_to_end import flags
 from tools.profile import largest, main, read_profile
-from training.hooks.profiler import Profile, npu_options, steps_of
+from training.hooks.profiler import Profile, steps_of
 
 TIMES = 3  # how often the traced step multiplies
 
@@ -133,13 +133,6 @@ def test_without_a_range_the_session_is_left_alone(caplog):
     assert not caplog.text
     Profile("20:22", "unused").end(9)
     assert "--profile 20:22: no such step was made" in caplog.text
-
-
-def test_the_card_is_told_where_to_write(tmp_path):
-    assert npu_options(None, "unused") == {}
-    said = npu_options("20:22", str(tmp_path / "new"))
-    assert said["profiling_mode"] is True and (tmp_path / "new").is_dir()
-    assert json.loads(said["profiling_options"])["output"] == str(tmp_path / "new")
 
 
 def test_a_run_traces_the_steps_that_it_is_told(small, tmp_path, capsys):

@@ -1,6 +1,5 @@
 """What is looked at before the first step: faults are found, and a sound run is left as it was."""
 
-import dataclasses
 import os
 import shutil
 
@@ -11,14 +10,12 @@ import pytest
 import train_nets
 from data.eval_data_reader import write_pairs
 from data.formats.tfrecord import example_bytes, parse_example
-from losses.face_losses import LOSSES
 from nets import L_Resnet_E_IR, build
 from nets.build import scale_pixels
 from nets.lineages import NetSpec
 from runtime.tf1 import tf
 from tests.conftest import draw
 from tests.data.tiny_shards import write_shard
-from tests.losses.tiny_heads import head_of
 from tests.test_end_to_end import flags
 from tests.training.graph.test_step import config_of, run  # noqa: F401
 from training.plan import make_plan
@@ -29,8 +26,7 @@ from training.preflight.checks import (
     explain_loss,
     preflight,
 )
-from training.preflight.expected_loss import expected_loss
-from training.preflight.first_batch import first_batch, records
+from training.preflight.first_batch import records
 
 
 def checked(each, first=0):
@@ -94,23 +90,6 @@ def relabelled(small, folder, change):
     return str(folder)
 
 
-def test_a_label_without_a_class_is_refused_by_record(small, tmp_path):
-    config = config_of(small, tmp_path / "run")
-    plan = make_plan(config)._replace(identities=2)
-    with pytest.raises(ValueError, match=r"record \d+ has label [23], but the head has 2 ident"):
-        first_batch(config, plan, 24)
-    skipping = dataclasses.replace(config, on_error="skip")
-    assert set(first_batch(skipping, plan, 24)[1]) == {0, 1}
-
-
-def test_data_in_the_order_of_their_source_are_doubted(small, tmp_path, caplog):
-    folder = relabelled(small, tmp_path / "one", lambda label, image: (0, image))
-    config = config_of(small, tmp_path / "run", tfrecords_file_path=folder, num_output=4)
-    images, labels = first_batch(config, make_plan(config), 16)
-    assert "the first 16 records are of 1 identities only" in caplog.text
-    assert images.shape == (16, 32, 32, 3) and not labels.any()
-
-
 def test_a_set_of_training_images_and_one_of_another_size_are_told(small, run, tmp_path, caplog):  # noqa: F811
     found = records(small.shards, make_plan(config_of(small, tmp_path)).manifest)
     images = [record.image for record in found][:20] + [draw(30 + i, 1) for i in range(20)]
@@ -127,25 +106,6 @@ def test_chosen_pairs_are_of_both_kinds_and_from_all_over():
     issame_P = np.array([True] * 300 + [False] * 300)
     pairs = chosen_pairs(issame_P)
     assert len(pairs) == 20 and issame_P[pairs].sum() == 10 and {0, 299, 300, 599} <= set(pairs)
-
-
-@pytest.mark.parametrize("loss", sorted(LOSSES))
-def test_chance_is_what_an_untrained_head_gives(small, tmp_path, loss):
-    config = config_of(small, tmp_path, loss=loss, embedding_size=64, scale=20.0)
-    noise = np.random.RandomState(1).standard_normal((50, 64)).astype(np.float32)
-    with tf.Graph().as_default(), tf.Session() as session:
-        labels = tf.constant(np.arange(50), tf.int64)
-        head = head_of(tf.constant(noise), labels, 300, loss=loss, scale=20.0)
-        session.run(tf.global_variables_initializer())
-        expected = session.run(head.loss)
-    length = np.linalg.norm(noise, axis=1).mean()
-    assert expected_loss(config, 300, length) == pytest.approx(expected, rel=0.1)
-
-
-def test_chance_for_arcface_is_its_closed_form(small, tmp_path):
-    config = config_of(small, tmp_path, embedding_size=512)
-    closed = 64.0 * np.sin(0.5) + np.log(10000) + 64.0**2 / (2 * 512)
-    assert expected_loss(config, 10000, 20.0) == pytest.approx(closed, rel=0.02)
 
 
 def test_a_first_loss_far_from_chance_is_doubted(small, tmp_path, caplog):
