@@ -278,9 +278,14 @@ class Npu(Device):
         loss_scale: Optional[Any],
         size: int,
     ) -> Tuple[Any, tf.Tensor]:
-        """By the device's float status: the 910 saturates, so no tensor is ever infinite."""
+        """By the device's float status where an overflow saturates, as on the 910A: no tensor is
+        ever infinite there. In INF/NaN mode, the default of 910B and 910C, by `finite`, as on a
+        GPU: NPULossScaleOptimizer then looks at this rank's gradients alone, and the slices of the
+        class centres differ between ranks."""
         from runtime.npu import adapter
 
+        if adapter.has_infinities():
+            return super().apply_if_finite(update, pairs, finite, loss_scale, size)
         return adapter.guarded(update, pairs, loss_scale, size)
 
     def same_conv_is_slow(self) -> bool:

@@ -12,8 +12,8 @@ from runtime.tf1 import TF2, tf
 def session_config(
     device: str = "cpu", log_device_mapping: bool = False, xla: bool = False, flags: Any = None
 ) -> Any:
-    """ConfigProto for `--device`. Checks that the GPU or NPU exists, before a graph is built.
-    flags: the NpuFlags of a training; without them an NPU is for inference."""
+    """ConfigProto for `--device`; a GPU or an NPU that is not there ends here, before a graph is
+    built. flags: the NpuFlags of a training; without them an NPU is for inference."""
     if device not in DEVICES:
         raise ValueError(f"--device {device} is unknown; choose one of {', '.join(DEVICES)}.")
     config = tf.ConfigProto(log_device_placement=log_device_mapping)
@@ -30,20 +30,22 @@ def session_config(
     return config
 
 
-def _for_npu(config, xla, flags):
-    """Checks the flags, then the adapter, then the card."""
+def _for_npu(config: Any, xla: bool, flags: Any) -> Any:
+    """Checks in the order of cost: the flags, the adapter, the card."""
     if xla:
         raise ValueError("--xla compiles for the CPU and the GPU; omit it with --device npu.")
     values = options.chosen(flags, card.size(os.environ), training=flags is not None)
     adapter.adapter()
+    if flags is not None:
+        options.log_target(flags)
     card.take_card(os.environ, values.get("session_device_id"))
     return adapter.configure(config, values)
 
 
-def _compile(config):
-    """Turns on XLA auto-clustering; the CPU needs the environment variable in addition."""
+def _compile(config: Any) -> None:
+    """Has XLA compile what it can; on a CPU the environment must demand it as well."""
     if not TF2:
-        raise ValueError("--xla needs TensorFlow 2; omit it with TensorFlow 1.15.")
+        raise ValueError("--xla needs TensorFlow 2; omit it here, on TensorFlow 1.15.")
     os.environ["TF_XLA_FLAGS"] = (
         os.environ.get("TF_XLA_FLAGS", "") + " --tf_xla_cpu_global_jit --tf_xla_auto_jit=2"
     )

@@ -6,7 +6,7 @@
 It requires npu_bridge: that of the adapter or its test double. Faults, with exit code 1: dynamic
 shapes, float64 and text on the device; operations without evidence (runtime/npu/supported_ops.py);
 references of variables in operations that take none; shapes in evaluation that training does not
-have.
+have. An option that this version of CANN or this card does not have ends it with exit code 2.
 """
 
 import contextlib
@@ -24,6 +24,8 @@ from runtime.device import strategy
 from runtime.distributed.ranks import Ranks
 from runtime.flags import build, flag, parse_flags
 from runtime.npu import adapter, compiled_ops
+from runtime.npu.cards import AUTO, CARDS
+from runtime.npu.options import NpuFlags, chosen, log_target
 from runtime.tf1 import tf
 from training.config import MultiDeviceConfig
 from training.graph.schedule import RateSettings
@@ -49,6 +51,11 @@ class LintConfig:
     cards: Tuple[int, ...] = flag((1,), "number of cards", low=1)
     optimizer: Tuple[str, ...] = flag(("momentum",), "optimizers")
     precision_mode: str = flag("allow_mix_precision", "precision mode of the device")
+    cann: str = flag(AUTO, "version of CANN, 5.0 to 9; auto: of the toolkit in ASCEND_HOME_PATH")
+    npu_card: str = flag(
+        AUTO, "kind of card; auto: by its PCI device id, else 910A;", choices=(AUTO,) + tuple(CARDS)
+    )
+    npu_option: Tuple[str, ...] = flag((), "options of NpuOptimizer as KEY=VALUE")
     image_size: int = flag(32, "height and width; does not change the operations", low=16)
     width: float = flag(0.125, "factor on channels; does not change the operations", above=0.0)
     batch_size: int = flag(4, "images per card", low=2)
@@ -58,6 +65,7 @@ class LintConfig:
 
 def main(argv: Optional[Sequence[str]] = None) -> int:
     config = parse_flags(LintConfig, argv, __doc__.splitlines()[0])
+    check_options(config)
     adapter.adapter()
     logging.getLogger().setLevel(logging.WARNING)
     found = 0
@@ -70,6 +78,20 @@ def main(argv: Optional[Sequence[str]] = None) -> int:
             print(f"  {fault}")
         found += len(faults)
     return FAULTS if found else 0
+
+
+def check_options(config: LintConfig) -> None:
+    """Refuses options that the version of CANN or the card does not have, and logs which of them
+    may have no effect."""
+    v2 = any(word.startswith("precision_mode_v2=") for word in config.npu_option)
+    flags = NpuFlags(
+        cann=config.cann,
+        npu_card=config.npu_card,
+        npu_option=config.npu_option,
+        precision_mode=None if v2 else config.precision_mode,
+    )
+    chosen(flags)
+    log_target(flags)
 
 
 def cases(config: LintConfig) -> Iterator[Dict[str, Any]]:

@@ -108,6 +108,13 @@ def dropout(x: tf.Tensor, rate: float) -> tf.Tensor:
     return adapter().npu_ops.dropout(x, keep_prob=1.0 - rate)
 
 
+def has_infinities() -> bool:
+    """Whether an overflow on the device is an infinity or NaN, as NPULossScaleOptimizer finds out;
+    else it saturates. An older adapter has no such call: its cards saturate."""
+    plugin = getattr(adapter(), "npu_plugin", None)
+    return bool(getattr(plugin, "is_inf_nan_enabled", lambda: False)())
+
+
 def guarded(
     move: Callable[[], tf.Operation],
     pairs: Sequence[Tuple[Any, Any]],
@@ -115,12 +122,13 @@ def guarded(
     size: int,
 ) -> Tuple[Any, tf.Tensor]:
     """-> (op, finite). The op makes the update move(), an op too, if no operation of the step has
-    overflowed on any card, and updates `scale`; finite: whether none has, as a bool scalar.
+    overflowed on any card, and updates `scale`; finite: that, as a bool scalar.
 
-    The 910 saturates: no infinity and no NaN is ever seen, so the device's own float status
-    decides, as NPULossScaleOptimizer reads it once all gradients are there (pairs, summed over the
-    cards before). scale: has update(finite), an op, or is None."""
+    For a card that saturates, as the 910A always does: no infinity and no NaN is ever seen, so the
+    device's own float status decides, as NPULossScaleOptimizer reads it once all gradients are
+    there (pairs, summed over the cards before). scale: has update(finite), an op, or is None."""
     names = adapter()
+    assert not has_infinities(), "in INF/NaN mode it looks at this card's gradients alone"
     manager = _Manager(scale)
     optimizer = names.NPULossScaleOptimizer(_Update(move), manager, is_distributed=size > 1)
     return optimizer.apply_gradients(pairs), manager.finite
@@ -138,7 +146,7 @@ class _Update(tf.train.Optimizer):
 
 
 class _Manager:
-    """A loss scale as NPULossScaleOptimizer takes it, which only calls update_loss_scale."""
+    """A loss scale as NPULossScaleOptimizer takes it, which only updates it."""
 
     def __init__(self, scale):
         self._scale, self.finite = scale, None

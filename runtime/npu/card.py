@@ -29,7 +29,7 @@ def ranks(environ: Mapping[str, str]) -> Ranks:
             "CM_WORKER_SIZE and RANK_TABLE_FILE or RANK_SIZE both say how many cards there are; "
             "unset the CM_* variables."
         )
-    table = environ.get("RANK_TABLE_FILE")
+    table = environ.get("RANK_TABLE_FILE", "")
     if cards == 1:
         if table:
             raise ValueError(

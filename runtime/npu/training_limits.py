@@ -14,7 +14,11 @@ C = TypeVar("C")
 
 # Flags that a graph for the device cannot follow, the values that it can, and why.
 _ONLY = {
-    "precision": (("fp32", "fp16"), "the Ascend 910 has no bfloat16"),
+    "precision": (
+        ("fp32", "fp16"),
+        "variables are float32 there, and --precision_mode allow_mix_precision_bf16 computes in "
+        "bfloat16 on 910B and 910C",
+    ),
     "mix_compile_mode": ((None, False), "it cannot take the batch norm's last output"),
     "recompute": ((False,), "the device's compiler decides itself what it keeps"),
     "xla": ((False,), "the device has a compiler of its own"),

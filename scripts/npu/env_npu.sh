@@ -1,10 +1,13 @@
 # The environment of Ascend's toolkit and of its adapter to TensorFlow: source it. Toolkits since 5.1
-# bring scripts of their own; for older ones the folders are named here. ASCEND_INSTALL says where.
+# bring scripts of their own; for older ones the folders are named here. ASCEND_INSTALL is where the
+# toolkit is installed.
 
 install_path=${ASCEND_INSTALL:-/usr/local/Ascend}
-if [[ -f $install_path/ascend-toolkit/set_env.sh ]]; then
+toolkit=$install_path/ascend-toolkit
+if [[ -f $install_path/cann/set_env.sh ]]; then toolkit=$install_path/cann; fi # CANN 8.5 and later
+if [[ -f $toolkit/set_env.sh ]]; then
     set +u # they read variables that are not set
-    source "$install_path/ascend-toolkit/set_env.sh"
+    source "$toolkit/set_env.sh"
     for tool in tfplugin/set_env.sh tfplugin/latest/set_env.sh; do
         if [[ -f $install_path/$tool ]]; then source "$install_path/$tool" && break; fi
     done

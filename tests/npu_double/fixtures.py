@@ -11,6 +11,8 @@ import pytest
 from nets.build import BUILDERS
 from nets.layers import Kernel, conv, dense, dropout, flatten, prelu
 from runtime.npu import adapter, card, options
+from runtime.npu.cann import HOME
+from runtime.npu.cards import KIND, PCI_DEVICES
 from runtime.tf1 import TF2, tf
 
 HERE = os.path.dirname(os.path.abspath(__file__))
@@ -25,6 +27,9 @@ def cards(monkeypatch, tmp_path):
     for name in ["davinci_manager"] + [f"davinci{number}" for number in range(8)]:
         (nodes / name).touch()
     monkeypatch.setenv(card.NODES, str(nodes))
+    for name in HOME + (KIND,):  # a machine that has CANN or a card
+        monkeypatch.delenv(name, raising=False)
+    monkeypatch.setenv(PCI_DEVICES, str(tmp_path / "no_pci"))
     monkeypatch.setenv("TMPDIR", str(tmp_path))  # where a card's lock is: another test has its own
     monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
     for name in SAID:
@@ -36,17 +41,21 @@ def cards(monkeypatch, tmp_path):
 
 @pytest.fixture
 def npu(request, monkeypatch, cards):
-    """The double of npu_bridge, imported as the adapter is; its version by the test's parameter."""
+    """The double of npu_bridge, imported as the adapter is; its version by the test's parameter,
+    "r1.5", or "main 910B" for another card than a 910A."""
     if TF2:
         pytest.skip("the adapter is for TensorFlow 1.15")
-    monkeypatch.setenv("NPU_DOUBLE_VERSION", getattr(request, "param", "r1.15"))
+    version, _, card_name = getattr(request, "param", "r1.15").partition(" ")
+    monkeypatch.setenv("NPU_DOUBLE_VERSION", version)
+    monkeypatch.setenv("NPU_DOUBLE_CARD", card_name or "910A")
     monkeypatch.syspath_prepend(HERE)
+    import npu_bridge
     from npu_bridge import npu_init, sessions, world
 
     yield types.SimpleNamespace(
         names=npu_init, world=world, Mistake=world.Mistake, checked=sessions.checked
     )
-    sessions.leave()
+    npu_bridge.leave()
     for name in [name for name in sys.modules if name.split(".")[0] == "npu_bridge"]:
         del sys.modules[name]
 

@@ -54,3 +54,18 @@ def test_the_command_names_what_it_finds(npu, tiny_net, monkeypatch, capsys):  #
         "  training: there is no evidence that the device supports Exp (first: Exp"
         in capsys.readouterr().out
     )
+
+
+@pytest.mark.parametrize("npu", ["main 910B"], indirect=True)
+def test_the_graph_of_a_card_with_infinities_holds_nothing_unknown(npu, tiny_net):  # noqa: F811
+    assert faults(dict(net_depth=16, loss="arcface", cards=8, sample_rate=0.5), **SMALL) == []
+
+
+def test_an_option_of_another_version_is_refused_by_the_version_that_added_it(npu):  # noqa: F811
+    with pytest.raises(ValueError, match="--external_weight came with CANN 6.0"):
+        npu_lint.main(["--cann", "5.1", "--npu_option", "external_weight=true"])
+
+
+def test_an_option_of_another_card_is_refused_by_the_cards_that_have_it(npu):  # noqa: F811
+    with pytest.raises(ValueError, match="--aicore_num is for 910B and 910C"):
+        npu_lint.main(["--cann", "9", "--npu_card", "910A", "--npu_option", "aicore_num=2|4"])

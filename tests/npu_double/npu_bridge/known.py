@@ -1,8 +1,9 @@
 """Every option of NpuOptimizer: its field, the adapter that brought it (r1.N), what it may be."""
 
+MAIN = 99  # later than r1.15
 _PRECISION = (
     "force_fp32|allow_fp32_to_fp16|force_fp16|must_keep_origin_dtype|allow_mix_precision|"
-    "cube_fp16in_fp32out|allow_mix_precision_fp16"  # those of bfloat16 are not for the 910
+    "cube_fp16in_fp32out|allow_mix_precision_fp16|allow_mix_precision_bf16|allow_fp32_to_bf16"
 )
 _IMPLEMENTATION = "high_(precision|performance)(_for_all)?"
 
@@ -12,7 +13,7 @@ KNOWN = {
     "iterations_per_loop": ("i", 2, r"[1-9]\d*"),
     "enable_data_pre_proc": ("b", 2, ""),
     "precision_mode": ("s", 2, _PRECISION),
-    "precision_mode_v2": ("s", 13, "fp16|origin|cube_fp16in_fp32out|mixed_float16"),
+    "precision_mode_v2": ("s", 13, "fp16|origin|cube_fp16in_fp32out|mixed_b?float16"),
     "modify_mixlist": ("s", 5, ""),
     "op_precision_mode": ("s", 5, ""),
     "customize_dtypes": ("s", 9, ""),
@@ -41,12 +42,12 @@ KNOWN = {
     "aoe_mode": ("s", 5, "1|2|4|mdat"),
     "work_path": ("s", 5, ""),
     "distribute_config": ("s", 5, ""),
-    "aoe_config_file": ("s", 5, ""),
+    "aoe_config_file": ("s", 11, ""),
     "local_rank_id": ("i", 2, "[0-7]"),
     "local_device_list": ("s", 2, r"(\d+,)*\d+"),
     "session_device_id": ("i", 2, r"\d+"),
     "HCCL_algorithm": ("s", 8, ""),
-    "hccl_timeout": ("i", 7, r"[1-9]\d*"),
+    "hccl_timeout": ("i", 7, r"\d+"),
     "op_wait_timeout": ("i", 7, r"[1-9]\d*"),
     "op_execute_timeout": ("i", 7, r"[1-9]\d*"),
     "graph_exec_timeout": ("i", 9, r"[1-9]\d*"),
@@ -61,5 +62,33 @@ KNOWN = {
     "op_compiler_cache_mode": ("s", 2, "disable|enable|force"),
     "op_compiler_cache_dir": ("s", 2, ""),
     "debug_dir": ("s", 2, ""),
-    "op_debug_config": ("s", 2, ""),
+    "op_debug_config": ("s", 9, ""),
+    "device_type": ("s", 7, ""),
+    "hcom_multi_mode": ("b", 2, ""),
+    "es_cluster_config": ("s", 13, ""),
+    "soc_config": ("s", 8, ""),
+    "static_memory_policy": ("i", 9, r"\d"),
+    "atomic_clean_policy": ("i", 9, "0|1"),
+    "topo_sorting_mode": ("i", 10, r"\d"),
+    "resource_config_path": ("s", 10, ""),
+    "external_weight": ("b", 11, ""),
+    "insert_op_file": ("s", 11, ""),
+    "frozen_variable": ("b", 12, ""),
+    "variable_placement": ("s", 12, "Host|Device"),
+    "memory_optimization_policy": ("s", 12, ""),
+    "enable_graph_parallel": ("b", 12, ""),
+    "graph_parallel_option_path": ("s", 12, ""),
+    "graph_slice": ("s", 13, "auto|manual"),
+    "graph_compiler_cache_dir": ("s", 13, ""),
+    "ac_parallel_enable": ("s", 15, ""),
+    "input_fusion_size": ("i", MAIN, r"\d+"),
+    "export_compile_stat": ("i", MAIN, "[012]"),
+    "aicore_num": ("s", MAIN, r"\d+\|\d+"),
+    "oo_constant_folding": ("b", MAIN, ""),
+    "oo_level": ("s", MAIN, ""),
+    "optimization_switch": ("s", MAIN, ""),
+    "input_batch_cpy": ("b", MAIN, ""),
+    "auto_multistream_parallel_mode": ("s", MAIN, r"cv|LoadBalance:\d+|MainStream:\d+"),
+    "variable_use_1g_huge_page": ("i", MAIN, "[012]"),
+    "quant_dumpable": ("s", MAIN, ""),
 }

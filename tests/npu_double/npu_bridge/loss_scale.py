@@ -2,6 +2,7 @@
 
 import numpy as np
 import tensorflow as tf
+from npu_bridge import npu_plugin
 from npu_bridge.hccl import hccl_ops
 from npu_bridge.standing import python_op, standing_for
 from npu_bridge.world import Mistake, current, old, world
@@ -22,6 +23,17 @@ def float_status(gradients):
         whole = [tf.reduce_all(tf.is_finite(_values(one))) for one in gradients]
         whole = tf.reduce_all(tf.stack(whole))
     return python_op(kind, read, [whole], [dtype], [[count]])[0]
+
+
+def clear_status():
+    """The op that clears the float status; it has no output, as the adapter's has none."""
+    return python_op(
+        "NpuClearFloatStatus" if old() else "NpuClearFloatStatusV2", _nothing, [], [], []
+    )
+
+
+def _nothing():
+    return None
 
 
 def _values(gradient):
@@ -58,14 +70,30 @@ class NPULossScaleOptimizer(tf.train.Optimizer):
     def apply_gradients(self, grads_and_vars, global_step=None, name=None):
         grads_and_vars = list(grads_and_vars)
         gradients = [gradient for gradient, _ in grads_and_vars if gradient is not None]
-        with tf.control_dependencies(gradients):
-            status = float_status(gradients)
-        if self._is_distributed:
-            status = hccl_ops.allreduce([status], "sum", fusion=0)
-        finite = tf.reduce_all(tf.equal(status, tf.zeros([], status.dtype)))
+        if getattr(npu_plugin, "is_inf_nan_enabled", lambda: False)():
+            finite = self._is_finite_here(gradients)
+        else:
+            finite = self._is_finite_everywhere(gradients)
         moved = tf.cond(
             finite,
             lambda: self._opt.apply_gradients(grads_and_vars, global_step, name),
             tf.no_op,
         )
         return tf.group(moved, self._manager.update_loss_scale(finite))
+
+    def _is_finite_everywhere(self, gradients):
+        """In saturation mode: by the float status of all ranks, which is then cleared."""
+        with tf.control_dependencies(gradients):
+            status = float_status(gradients)
+        with tf.control_dependencies([status]):
+            cleared = clear_status()
+        if self._is_distributed:
+            status = hccl_ops.allreduce([status], "sum", fusion=0)
+        with tf.control_dependencies([cleared]):
+            return tf.reduce_all(tf.equal(status, tf.zeros([], status.dtype)))
+
+    def _is_finite_here(self, gradients):
+        """In INF/NaN mode: the base class, which knows this rank's gradients alone."""
+        if self._is_distributed:
+            raise Mistake("in INF/NaN mode a rank's overflow would stop that rank alone")
+        return tf.reduce_all(tf.stack([tf.reduce_all(tf.is_finite(_values(g))) for g in gradients]))

@@ -1,21 +1,28 @@
-"""tf.Session as the adapter wraps it: its configuration is checked, what it compiles is counted."""
+"""tf.Session and tf.InteractiveSession as the adapter wraps them.
+
+Their configuration is checked, and what they compile is counted."""
 
 import re
 
 import tensorflow as tf
-from npu_bridge.known import KNOWN
-from npu_bridge.world import Mistake, current, old, world
+from npu_bridge.known import KNOWN, MAIN
+from npu_bridge.world import Mistake, current, newest, old, world
 from tensorflow.core.protobuf import config_pb2, rewriter_config_pb2
 
-_PLAIN = {}  # tf.Session's own methods
+_PLAIN = {}  # (class, name) -> its own method
 OFF = rewriter_config_pb2.RewriterConfig.OFF
 
 
 def watch():
-    """Wraps tf.Session, once a process; so does the adapter, from r1.9 on, to add its entry."""
-    session = tf.compat.v1.Session
+    """Wraps both classes, once a process; so does the adapter, from r1.9 on, to add its entry."""
     assert not _PLAIN, "tf.Session is wrapped already"
-    _PLAIN.update(__init__=session.__init__, run=session.run)
+    for session in (tf.compat.v1.Session, tf.compat.v1.InteractiveSession):
+        _watch(session)
+
+
+def _watch(session):
+    for name in ("__init__", "run"):
+        _PLAIN[session, name] = getattr(session, name)
     begin, run = session.__init__, session.run
 
     def watched_begin(self, target="", graph=None, config=None):
@@ -46,10 +53,15 @@ def watch():
 
 
 def leave():
-    """Unwraps tf.Session, for the tests that come after."""
-    for name, method in _PLAIN.items():
-        setattr(tf.compat.v1.Session, name, method)
+    """Unwraps them, for the tests that come after."""
+    for (session, name), method in _PLAIN.items():
+        setattr(session, name, method)
     _PLAIN.clear()
+
+
+def run_on_host(session, fetches, feed_dict=None):
+    """What the adapter runs by itself, and compiles nothing for."""
+    return _PLAIN[type(session), "run"](session, fetches, feed_dict)
 
 
 def name_of(item):
@@ -104,8 +116,8 @@ def option(key, value):
     field, since, allowed = KNOWN[key]
     if value.WhichOneof("value") != field:
         raise Mistake(f"{key} is read from .{field}, not from .{value.WhichOneof('value')}")
-    if old() and since > 5:
-        raise Mistake(f"{key} came with r1.{since}")
+    if since > newest():
+        raise Mistake(f"{key} came with {f'r1.{since}' if since < MAIN else 'CANN 9'}")
     found = getattr(value, field)
     found = found.decode() if field == "s" else found
     if allowed and not re.match(f"^({allowed})$", str(found)):

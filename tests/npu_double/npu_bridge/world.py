@@ -27,6 +27,13 @@ def old():
     return npu_bridge.VERSION == "r1.5"
 
 
+def newest():
+    """The newest branch r1.N of the adapter whose options there are."""
+    import npu_bridge
+
+    return npu_bridge.VERSIONS[npu_bridge.VERSION]
+
+
 class World:
     """The ranks of one run, and what each said of each of its collectives."""
 

@@ -1,19 +1,25 @@
 """The adapter's calls against its double, which is stricter than it."""
 
-import re
+import os
+import subprocess
 import sys
 
 import numpy as np
 import pytest
 
+from runtime.device import strategy
 from runtime.distributed.ranks import Ranks
 from runtime.npu import adapter as adapted
 from runtime.npu import options
 from runtime.session import session_config
 from runtime.tf1 import TF2, build_for, for_npu, tf
-from tests.npu_double.fixtures import cards, npu, on_cards, proto  # noqa: F401
+from tests.npu_double.fixtures import HERE, cards, npu, on_cards, proto  # noqa: F401
 
 BOTH = pytest.mark.parametrize("npu", ["r1.5", "r1.15"], indirect=True)
+
+
+def variable():
+    return tf.get_variable("v", [2], tf.float32, tf.zeros_initializer(), use_resource=False)
 
 
 def test_without_the_adapter_one_sentence_says_what_it_needs():
@@ -119,63 +125,6 @@ def test_a_card_alone_starts_no_hccl(npu):  # noqa: F811
         assert not npu.world.current().started
 
 
-def mistakes(npu, build, size=2):  # noqa: F811
-    """What the double says of a program that is wrong."""
-
-    def program(rank):
-        made = build(rank)
-        with tf.Session(config=proto()) as session:
-            session.run(tf.global_variables_initializer())
-            session.run(made)
-
-    with pytest.raises(Exception) as caught:
-        on_cards(npu, size, program)
-    assert isinstance(caught.value, (npu.Mistake, tf.errors.OpError, LookupError))
-    return str(caught.value)
-
-
-def variable():
-    return tf.get_variable("v", [2], tf.float32, tf.zeros_initializer(), use_resource=False)
-
-
-@pytest.mark.parametrize(
-    "build, words",
-    [
-        (lambda h, r: h.allreduce(variable(), "sum"), "must not be a variable"),
-        (lambda h, r: h.allgather(variable().value(), 2), "must not be a variable"),
-        (lambda h, r: h.allreduce(tf.zeros([2]), "mean"), "allreduce by 'mean'"),
-        (lambda h, r: h.allreduce(tf.zeros([2]), "max"), "fusion 1 of max"),
-        (lambda h, r: h.allreduce(tf.zeros([2], tf.int16), "sum"), "HcomAllReduce of int16"),
-        (lambda h, r: h.allreduce(tf.zeros([2], tf.float64), "sum"), "of float64"),
-        (lambda h, r: h.allgather(tf.zeros([]), 2), "allgather of a scalar"),
-        (lambda h, r: h.allgather(tf.zeros([2]), 3), "3 ranks in a world of 2"),
-        (lambda h, r: h.allgather(tf.placeholder(tf.float32, [None]), 2), "whose shape"),
-        (lambda h, r: h.broadcast(tf.zeros([2]), 0), "takes a list"),
-        (lambda h, r: h.allreduce(tf.zeros([2]), "sum", group="some"), "which nobody made"),
-        (lambda h, r: h.allreduce(tf.zeros([2 + r]), "sum"), "collective .*: rank"),
-    ],
-)
-def test_a_collective_that_is_wrong_fails(npu, build, words):  # noqa: F811
-    assert re.search(words, mistakes(npu, lambda rank: build(npu.names.hccl_ops, rank)))
-
-
-def test_a_gather_by_hccl_alone_has_no_gradient(npu):  # noqa: F811
-    with tf.Graph().as_default(), npu.world.ranks(2):
-        x = tf.zeros([2])
-        with pytest.raises(LookupError, match="registers no gradient"):
-            tf.gradients(npu.names.hccl_ops.allgather(x, 2), x)
-
-
-def test_another_order_of_calls_on_two_ranks_fails(npu):  # noqa: F811
-    def build(rank):
-        hccl, order = npu.names.hccl_ops, [("a", 2.0), ("b", 3.0)]
-        inputs = [tf.fill([2], value, name=name) for name, value in order]
-        inputs = inputs if rank == 0 else inputs[::-1]
-        return [hccl.allreduce(x, "sum", fusion=0) for x in inputs]
-
-    assert "collective" in mistakes(npu, build)
-
-
 def test_a_rank_is_unknown_before_hccl_is_started(npu):  # noqa: F811
     with pytest.raises(npu.Mistake, match="before initialize_system"):
         npu.names.get_rank_id()
@@ -220,6 +169,92 @@ def test_a_card_that_overflows_stops_the_update_of_all(npu):  # noqa: F811
     for seen, value, told in on_cards(npu, 2, overflowing):
         assert seen == [True, False, True]
         assert value == 2.0 and told == [2.0, 1.0]
+
+
+@pytest.mark.parametrize("npu", ["r1.15", "main 910A"], indirect=True)
+def test_a_910a_has_no_infinities(npu):  # noqa: F811
+    assert adapted.has_infinities() is False
+
+
+NEWER = pytest.mark.parametrize("npu", ["main 910B", "main 910C"], indirect=True)
+
+
+@NEWER
+def test_a_newer_card_has_infinities(npu):  # noqa: F811
+    assert adapted.has_infinities() is True
+
+
+@NEWER
+def test_in_saturation_mode_a_newer_card_has_no_infinities(npu):  # noqa: F811
+    npu.names.npu_plugin.set_device_sat_mode(0)
+    assert adapted.has_infinities() is False
+
+
+@NEWER
+def test_the_double_refuses_the_adapters_own_look_at_infinities_on_several_cards(npu):  # noqa: F811
+    def program(rank):
+        optimizer = npu.names.NPULossScaleOptimizer(
+            tf.train.GradientDescentOptimizer(1.0), npu.names.FixedLossScaleManager(1.0), True
+        )
+        optimizer.apply_gradients([(tf.constant(1.0), variable())])
+
+    with pytest.raises(npu.Mistake, match="would stop that rank alone"):
+        on_cards(npu, 2, program)
+
+
+@NEWER
+def test_an_infinity_of_one_card_stops_the_update_of_all(npu):  # noqa: F811
+    def program(rank):
+        device = strategy("npu")
+        device.build_graph()
+        v, scale = tf.get_variable("v", [], initializer=tf.zeros_initializer()), Scale()
+        # A slice of the class centres: each rank has a gradient of its own.
+        gradient = tf.placeholder_with_default(1.0, [])
+        finite = device.collectives(rank, 2).maximum(
+            tf.cast(tf.logical_not(tf.is_finite(gradient)), tf.float32)
+        )
+        move, finite = device.apply_if_finite(
+            lambda: tf.assign_add(v, 1.0).op, [(gradient, v)], tf.equal(finite, 0.0), scale, 2
+        )
+        with tf.Session(config=proto()) as session:
+            session.run(tf.global_variables_initializer())
+            values = [1.0, np.inf if rank else 1.0, 1.0]
+            seen = [session.run([finite, move], {gradient: value})[0] for value in values]
+            return seen, session.run(v), list(session.run(scale.told))
+
+    for seen, value, told in on_cards(npu, 2, program):
+        assert seen == [True, False, True]
+        assert value == 2.0 and told == [2.0, 1.0]
+
+
+def test_importing_the_adapter_wraps_interactive_sessions_too(npu):  # noqa: F811
+    with tf.Graph().as_default(), pytest.raises(npu.Mistake, match="without NpuOptimizer"):
+        tf.InteractiveSession()
+
+
+def test_importing_the_adapter_replaces_the_dropout_of_keras(npu):  # noqa: F811
+    with tf.Graph().as_default():
+        y = tf.keras.layers.Dropout(0.25)(tf.ones([4]), training=True)
+        kinds = [op.node_def.attr["_npu_op"].s for op in y.graph.get_operations()]
+        assert b"DropOutDoMask" in kinds
+
+
+def test_the_adapter_is_closed_when_the_process_ends(npu):  # noqa: F811
+    registered = "import atexit\natexit.register = lambda call: print(call.__name__)\n"
+    environ = dict(os.environ, PYTHONPATH=HERE)
+    words = [sys.executable, "-c", registered + "import npu_bridge"]
+    assert b"npu_close" in subprocess.check_output(words, env=environ, stderr=subprocess.DEVNULL)
+
+
+def test_the_loops_counters_are_resource_variables_that_no_step_loads(npu):  # noqa: F811
+    with tf.Graph().as_default():
+        build_for("npu")
+        train = tf.assign_add(tf.train.get_or_create_global_step(), 1).op
+        with tf.Session(config=proto(iterations_per_loop=5)) as session:
+            adapted.repeated_step(session, train, 5)
+            counters = tf.local_variables()
+            assert [variable.dtype for variable in counters] == [tf.int64] * 4
+            assert npu.world.current().fetch_sets == []
 
 
 def test_dropout_is_the_adapters(npu):  # noqa: F811

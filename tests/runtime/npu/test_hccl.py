@@ -1,5 +1,7 @@
 """HCCL's collectives: on the double of the adapter, and what needs none."""
 
+import re
+
 import numpy as np
 import pytest
 
@@ -69,3 +71,60 @@ def _all_inputs(op):
                 found.add(other)
                 todo.append(other)
     return found
+
+
+def variable():
+    return tf.get_variable("v", [2], tf.float32, tf.zeros_initializer(), use_resource=False)
+
+
+def mistakes(npu, build, size=2):  # noqa: F811
+    """What the double says of a program that is wrong."""
+
+    def program(rank):
+        made = build(rank)
+        with tf.Session(config=proto()) as session:
+            session.run(tf.global_variables_initializer())
+            session.run(made)
+
+    with pytest.raises(Exception) as caught:
+        on_cards(npu, size, program)
+    assert isinstance(caught.value, (npu.Mistake, tf.errors.OpError, LookupError))
+    return str(caught.value)
+
+
+@pytest.mark.parametrize(
+    "build, words",
+    [
+        (lambda h, r: h.allreduce(variable(), "sum"), "must not be a variable"),
+        (lambda h, r: h.allgather(variable().value(), 2), "must not be a variable"),
+        (lambda h, r: h.allreduce(tf.zeros([2]), "mean"), "allreduce by 'mean'"),
+        (lambda h, r: h.allreduce(tf.zeros([2]), "max"), "fusion 1 of max"),
+        (lambda h, r: h.allreduce(tf.zeros([2], tf.int16), "sum"), "HcomAllReduce of int16"),
+        (lambda h, r: h.allreduce(tf.zeros([2], tf.float64), "sum"), "of float64"),
+        (lambda h, r: h.allgather(tf.zeros([]), 2), "allgather of a scalar"),
+        (lambda h, r: h.allgather(tf.zeros([2]), 3), "3 ranks in a world of 2"),
+        (lambda h, r: h.allgather(tf.placeholder(tf.float32, [None]), 2), "whose shape"),
+        (lambda h, r: h.broadcast(tf.zeros([2]), 0), "takes a list"),
+        (lambda h, r: h.allreduce(tf.zeros([2]), "sum", group="some"), "which nobody made"),
+        (lambda h, r: h.allreduce(tf.zeros([2 + r]), "sum"), "collective .*: rank"),
+    ],
+)
+def test_a_collective_that_is_wrong_fails(npu, build, words):  # noqa: F811
+    assert re.search(words, mistakes(npu, lambda rank: build(npu.names.hccl_ops, rank)))
+
+
+def test_a_gather_by_hccl_alone_has_no_gradient(npu):  # noqa: F811
+    with tf.Graph().as_default(), npu.world.ranks(2):
+        x = tf.zeros([2])
+        with pytest.raises(LookupError, match="registers no gradient"):
+            tf.gradients(npu.names.hccl_ops.allgather(x, 2), x)
+
+
+def test_another_order_of_calls_on_two_ranks_fails(npu):  # noqa: F811
+    def build(rank):
+        hccl, order = npu.names.hccl_ops, [("a", 2.0), ("b", 3.0)]
+        inputs = [tf.fill([2], value, name=name) for name, value in order]
+        inputs = inputs if rank == 0 else inputs[::-1]
+        return [hccl.allreduce(x, "sum", fusion=0) for x in inputs]
+
+    assert "collective" in mistakes(npu, build)

@@ -5,6 +5,7 @@ import sys
 import pytest
 
 from runtime.cli import ROOT
+from runtime.npu.cards import CARDS as KINDS
 from runtime.npu.rank_table import Card, check, main, make_cards, own_cards, read_table, write_table
 
 SERVERS = ("192.168.0.1", "192.168.0.2")
@@ -115,7 +116,7 @@ def swapped(**change):
         ('{"status": "completed"}', "'group_list' is missing"),
         (swapped(a=('device_id":"1"', 'device_id":"one"')), "is not a rank table: .*'one'"),
         (swapped(a=("completed", "initializing")), "status initializing, but must be completed"),
-        (swapped(a=('count":"1"', 'count":"2"')), "server_count 2, but lists 1"),
+        (swapped(a=('count":"1"', 'count":"2"')), "has server_count 2 and lists 1"),
         (swapped(a=('rank_id":"1"', 'rank_id":"0"')), "each once, but rank 0 is duplicate"),
         (swapped(a=('rank_id":"1"', 'rank_id":"2"')), "ranks must be 0 to 1"),
         (swapped(a=('device_id":"1"', 'device_id":"0"')), "gives card 0 of 192.168.0.1 to two"),
@@ -131,6 +132,25 @@ def swapped(**change):
 def test_a_table_that_cannot_work_is_refused(tmp_path, text, said):
     with pytest.raises(ValueError, match=said):
         read_table(written(tmp_path, text))
+
+
+def test_a_super_pods_table_is_read(tmp_path):
+    entry = '"device_id":"1","super_device_id":"1","device_port":"16667"'
+    text = swapped(a=('"1.0"', '"1.2"'), b=('"device_id":"1"', entry))
+    assert read_table(written(tmp_path, text)) == read_table(written(tmp_path, PUBLISHED))
+
+
+def test_a_table_that_this_kind_of_card_does_not_read_is_refused(tmp_path):
+    path = written(tmp_path, swapped(a=('"1.0"', '"1.2"')))
+    with pytest.raises(ValueError, match="has the version 1.2, and a 910B reads 1.0; write one"):
+        read_table(path, KINDS["910B"])
+
+
+def test_three_devices_of_a_server_are_one_run_where_the_card_has_no_rings(tmp_path):
+    cards = make_cards(SERVERS[:1], (0, 1, 2), IPS[:3], kind=KINDS["910B"])
+    path = str(tmp_path / "table.json")
+    write_table(path, cards, kind=KINDS["910B"])
+    assert read_table(path, KINDS["910B"]) == cards
 
 
 @pytest.mark.parametrize(
@@ -184,5 +204,5 @@ def test_a_server_finds_its_own_cards():
     here = [card._replace(server="127.0.0.1") if card.rank > 1 else card for card in CARDS]
     assert own_cards(here, {}) == here[2:]
     for environ in ({}, {"RANK_INDEX": "2"}):
-        with pytest.raises(ValueError, match="lists 2 servers .* set RANK_INDEX .* from 0 to 1"):
+        with pytest.raises(ValueError, match="lists 2 servers .* set RANK_INDEX, from 0 to 1"):
             own_cards(CARDS, environ)
