@@ -17,7 +17,7 @@ import numpy as np
 from serving.bank_file import APPLICATION_ID, SCHEMA, connect, sentences, setting
 from serving.erasure import erase_cache
 from serving.person_names import checked_name
-from serving.unit_vectors import is_unit, unit
+from serving.unit_vectors import is_unit, stacked, unit
 
 FORMAT = 1
 CACHE_ENDING = ".index"
@@ -163,7 +163,7 @@ class FaceBank:
         People who are not in the bank are created; a photo that its person has already is
         not added twice."""
         names = [checked_name(sample.name) for sample in samples]
-        units_ND = unit(_rows(samples), self.contract.embedding_size)
+        units_ND = unit(stacked([s.embedding_D for s in samples]), self.contract.embedding_size)
         now, added = _now(), 0
         with self._write() as connection:
             for name in dict.fromkeys(names):
@@ -371,16 +371,6 @@ class FaceBank:
             "models cannot be compared. Build a new bank from the photos: python facebank.py enrol "
             "--bank NEW.db --model MODEL --images DIR."
         )
-
-
-def _rows(samples):
-    """The samples' embeddings as one array, where they are of one width."""
-    widths = {np.shape(sample.embedding_D) for sample in samples}
-    if len(widths) != 1:
-        raise ValueError(
-            f"embeddings have {len(widths)} different shapes; give those of one model."
-        )
-    return np.array([sample.embedding_D for sample in samples], np.float32)
 
 
 def _person(connection, column, value):

@@ -1,6 +1,6 @@
 """Embeddings scaled to length 1: what a bank holds and a search multiplies. N rows, D embedding."""
 
-from typing import Optional
+from typing import Optional, Sequence
 
 import numpy as np
 
@@ -25,3 +25,13 @@ def is_unit(blob: bytes, width: int) -> bool:
         return False
     length = float(np.linalg.norm(np.frombuffer(blob, "<f4")))
     return bool(abs(length - 1) < 1e-4)  # False for NaN
+
+
+def stacked(rows_D: Sequence[np.ndarray]) -> np.ndarray:
+    """Embeddings as one array, float32 [N, D]; a ValueError where they are of several widths."""
+    shapes = {np.shape(row_D) for row_D in rows_D}
+    if len(shapes) != 1:
+        raise ValueError(
+            f"embeddings have {len(shapes)} different shapes; give those of one model."
+        )
+    return np.array(rows_D, np.float32)

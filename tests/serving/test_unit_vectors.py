@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from serving.unit_vectors import is_unit, unit
+from serving.unit_vectors import is_unit, stacked, unit
 
 ROWS = np.random.RandomState(0).randn(3, 5).astype(np.float32)
 
@@ -37,3 +37,8 @@ def test_stored_vector_is_checked(row, width, sound):
 
 def test_stored_nan_is_no_unit_vector():
     assert not is_unit(np.full(5, np.nan, np.float32).tobytes(), 5)
+
+
+def test_embeddings_of_two_widths_are_refused():
+    with pytest.raises(ValueError, match="2 different shapes"):
+        stacked([ROWS[0], ROWS[1, :3]])
