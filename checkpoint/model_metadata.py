@@ -1,6 +1,6 @@
 """What an exported model records about itself: its net, its preprocessing, where it came from.
 
-An ONNX file holds it in metadata_props under KEY; every other format in the manifest beside it.
+An ONNX file holds it in metadata_props under KEY; every other format in the manifest next to it.
 """
 
 import json
@@ -64,7 +64,7 @@ class ModelMetadata(NamedTuple):
 def read_manifest(path: str) -> Optional[ModelMetadata]:
     """The record in the manifest of the model at `path`, None where no manifest has one.
 
-    It is `<path>.manifest.json`, or `manifest.json` in the directory `path`, or beside the file."""
+    It is `<path>.manifest.json`, or `manifest.json` in the directory `path`, or next to the file."""
     for manifest in manifest_paths(path):
         if os.path.isfile(manifest):
             with open(manifest, encoding="utf-8") as stream:
@@ -81,5 +81,5 @@ def manifest_paths(path: str) -> List[str]:
     """Where the manifest of the model at `path` may be, the most specific place first."""
     path = path.rstrip("/")
     inside = os.path.join(path, "manifest.json")
-    beside = os.path.join(os.path.dirname(path), "manifest.json")
-    return [f"{path}.manifest.json", inside if os.path.isdir(path) else beside]
+    sibling = os.path.join(os.path.dirname(path), "manifest.json")
+    return [f"{path}.manifest.json", inside if os.path.isdir(path) else sibling]

@@ -117,7 +117,7 @@ class VerificationSet:
         return len(self.issame_P)
 
     def image_names(self) -> List[str]:
-        """What a file of groups calls each of the N entries: the lines of <set>.names.txt beside
+        """What a file of groups calls each of the N entries: the lines of <set>.names.txt next to
         the .bin, which has no names itself, or the entries' numbers."""
         path = f"{os.path.splitext(self.path)[0]}.names.txt"
         if not os.path.exists(path):

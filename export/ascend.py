@@ -45,7 +45,7 @@ def command(
 
 def spelled(words: List[str]) -> str:
     """A command line for a shell."""
-    return " ".join(shlex.quote(word) for word in words)
+    return " ".join(map(shlex.quote, words))
 
 
 def compile_om(words: List[str], om_path: str) -> None:

@@ -12,9 +12,9 @@ import numpy as np
 from export.graph import Graph, Node
 
 SMALLEST_GAMMA = 1e-6  # of a norm's scale; a channel below it is as good as constant
-LARGEST_SHIFT = 256.0  # of a carried shift; float32 keeps 1e-5 of the stream's values beside it
+LARGEST_SHIFT = 256.0  # of a carried shift; float32 keeps 1e-5 of the stream's values next to it
 LINEAR = ("Conv", "Gemm")
-ROWS = 32  # of a weight matrix that are summed at a time, to bound memory
+ROWS = 32  # of a weight matrix that are summed in one step, to bound memory
 
 
 def optimize(graph: Graph) -> None:

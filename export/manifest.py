@@ -223,7 +223,7 @@ def _recipe_rows(record: Dict[str, Any]) -> Dict[str, Any]:
 def _accuracy(network: Network) -> List[str]:
     rows = validations(network)
     if not rows:
-        return ["No verification result of this checkpoint was found beside it.", ""]
+        return ["No verification result of this checkpoint was found next to it.", ""]
     lines = ["| Set | Accuracy | 95 % interval | Threshold (cosine) |", "|---|---|---|---|"]
     for name in sorted(rows):
         row = rows[name]

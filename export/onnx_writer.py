@@ -139,8 +139,10 @@ class _Writer:
     def reduce(self, node: Node, inputs: List[str], output: str) -> None:
         """ReduceMean and ReduceSum: the axes became an input at opset 18 and 13."""
         keepdims = int(node.attributes["keepdims"])
-        moved = 18 if node.op == "ReduceMean" else 13
-        self._with_axes(node.op, inputs, output, node.attributes["axes"], moved, keepdims=keepdims)
+        input_since = 18 if node.op == "ReduceMean" else 13
+        self._with_axes(
+            node.op, inputs, output, node.attributes["axes"], input_since, keepdims=keepdims
+        )
 
     def squeeze(self, node: Node, inputs: List[str], output: str) -> None:
         """Squeeze and Unsqueeze: the axes became an input at opset 13."""
@@ -151,9 +153,15 @@ class _Writer:
         self._append("Reshape", inputs + [self._weight(f"{output}_shape", shape)], output)
 
     def _with_axes(
-        self, op: str, inputs: List[str], output: str, axes: List[int], moved: int, **more: Any
+        self,
+        op: str,
+        inputs: List[str],
+        output: str,
+        axes: List[int],
+        input_since: int,
+        **more: Any,
     ) -> None:
-        if self.form.opset < moved:
+        if self.form.opset < input_since:
             self._append(op, inputs, output, axes=list(axes), **more)
             return
         name = self._weight(f"{output}_axes", np.array(axes, np.int64))

@@ -159,14 +159,14 @@ def _onnx_form(config: ExportConfig) -> OnnxForm:
 
 
 def _om(exported: Export, path: str) -> Tuple[List[Proof], str]:
-    """The static ONNX beside the target, then atc; without it the command line to run."""
+    """The static ONNX next to the target, then atc; without it the command line to run."""
     config, network = exported.config, exported.network
     form = _onnx_form(config)
     onnx_path = config.path[: -len(".om")] + ".onnx"
     check_target(onnx_path, config.overwrite)
-    with staged(onnx_path) as beside:
-        write_onnx(beside, network, form, exported.metadata, config.fold)
-        proofs = exported.compare(runtimes.open_onnx(beside), form.batch_size)
+    with staged(onnx_path) as staged_path:
+        write_onnx(staged_path, network, form, exported.metadata, config.fold)
+        proofs = exported.compare(runtimes.open_onnx(staged_path), form.batch_size)
         proof.check(proofs, onnx_path)
     words = ascend.command(
         onnx_path,

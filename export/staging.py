@@ -26,20 +26,20 @@ def check_target(path: str, overwrite: bool) -> None:
 
 @contextlib.contextmanager
 def staged(path: str) -> Iterator[str]:
-    """A path with the same name in a directory beside `path`; moved to `path` when the block ends.
+    """A path with the same name in a directory next to `path`; moved to `path` when the block ends.
 
     After an error `path` is as before, and nothing else is left."""
     directory, name = os.path.split(os.path.abspath(path))
-    beside = os.path.join(directory, f".{name}.{os.getpid()}.part")
-    os.makedirs(beside)
+    partial = os.path.join(directory, f".{name}.{os.getpid()}.part")
+    os.makedirs(partial)
     try:
-        yield os.path.join(beside, name)
+        yield os.path.join(partial, name)
         if os.path.isdir(path):
             shutil.rmtree(path)
-        os.replace(os.path.join(beside, name), path)
+        os.replace(os.path.join(partial, name), path)
     except OSError as error:
         raise OSError(error.errno, error.strerror or str(error), path) from None
     except tf.errors.OpError as error:
         raise ValueError(f"{path} cannot be written: {first_line(error)}") from None
     finally:
-        shutil.rmtree(beside, ignore_errors=True)
+        shutil.rmtree(partial, ignore_errors=True)

@@ -130,7 +130,7 @@ class _Part:
         return np.maximum.reduceat(scores_BN, self.start_P, axis=1)
 
     def _products(self, queries_BD):
-        """float32 [B, N]. One query is one pass over the matrix; several share a pass."""
+        """float32 [B, N]. One query reads the matrix once; several share one read."""
         if len(queries_BD) == 1:
             return (self.rows @ queries_BD[0])[None]
         scores_BN = np.empty((len(queries_BD), len(self.rows)), np.float32)

@@ -35,7 +35,7 @@ def _probability(of: str) -> Optional[float]:
 
 @dataclasses.dataclass(frozen=True)
 class TrainConfig(NpuFlags):
-    """The flags of train_nets.py. All are saved beside each checkpoint."""
+    """The flags of train_nets.py. All are saved with each checkpoint."""
 
     config: Optional[str] = flag(
         None,

@@ -180,4 +180,4 @@ def report_unsaved(writer: CheckpointWriter, last: int, failure: str) -> None:
 def resume_command(argv: Sequence[str], resumed: bool) -> str:
     """The command line that resumes this run, quoted for a shell."""
     words = ["python3"] + list(argv) + ([] if resumed else ["--resume"])
-    return " ".join(shlex.quote(word) for word in words)
+    return " ".join(map(shlex.quote, words))

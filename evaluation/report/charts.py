@@ -13,7 +13,7 @@ WIDTH, HEIGHT = 400, 230
 LEFT, RIGHT, TOP, BOTTOM = 46, 388, 12, 198  # of the plot inside the chart
 POINTS = 240  # of a line: a chart is some 340 units wide
 COLOURS = 8
-NEAR_END = 0.1  # of the steps: no label of the last one beside a tick that near
+NEAR_END = 0.1  # of the steps: no label of the last one next to a tick that near
 
 
 class Series(NamedTuple):

@@ -23,7 +23,7 @@ _ONLY = {
     "recompute": ((False,), "the device's compiler decides itself what it keeps"),
     "xla": ((False,), "the device has a compiler of its own"),
     "ema": ((0.0,), "the averages would be a second set of variables on the device"),
-    "accumulate": ((1,), "each part would be compiled as a second graph beside the step's"),
+    "accumulate": ((1,), "each part would be compiled as a second graph next to the step's"),
     "on_error": (("stop",), "the names of damaged records are text, which the device cannot hold"),
 }
 

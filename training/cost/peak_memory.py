@@ -137,7 +137,7 @@ class _Walk:
     def live(self):
         missing = {unit: len(unit.before) for unit in self.units}
         ready, mine = collections.deque(unit for unit in self.units if not unit.before), False
-        while ready:  # two threads: one goes on with what it made, the other takes the oldest
+        while ready:  # two threads: one continues with what it made, the other takes the oldest
             mine = not mine
             unit = ready.pop() if mine else ready.popleft()
             self._run(unit)
@@ -222,7 +222,7 @@ class _Walk:
 
 
 def _scratch(loop):
-    """What the body of a loop holds at most, beside what goes in and out of it."""
+    """What the body of a loop holds at most, besides what goes in and out of it."""
     body = [op for op in loop.ops if op.type not in ("Enter", "Exit")]
     return _Walk(_units(body, _loop(loop.ops[0], None)), BLOCK_ROWS).live().peak
 

@@ -128,7 +128,7 @@ def make_slots(variables: Sequence[tf.Variable], kind: str = "momentum") -> List
 
 
 def slot(variable: tf.Variable, name: str = "Momentum") -> tf.Variable:
-    """The variable of zeros beside `variable`, named <variable>/<name> wherever it is made."""
+    """The variable of zeros next to `variable`, named <variable>/<name> wherever it is made."""
     start, shape = current().zeros_slot(variable.shape)
     return sliced_like(_rooted(f"{variable.op.name}/{name}", start, shape=shape), variable)
 

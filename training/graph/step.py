@@ -188,7 +188,7 @@ def _stop(
     """(bool to be fed, number of processes that fed True); (None, None) with one process."""
     if ranks.host_count == 1:
         return None, None
-    feed = tf.placeholder_with_default(False, [], "asked")
+    feed = tf.placeholder_with_default(False, [], "stop_requested")
     counts = []
     for each in collectives:
         with tf.device(ranks.device(each.rank)):
