@@ -64,7 +64,7 @@ class ModelMetadata(NamedTuple):
 def read_manifest(path: str) -> Optional[ModelMetadata]:
     """The record in the manifest of the model at `path`, None where no manifest has one.
 
-    It is `<path>.manifest.json`, or `manifest.json` in the directory `path`, or next to the file."""
+    It is `<path>.manifest.json`, or `manifest.json` in the directory `path` or that of the file."""
     for manifest in manifest_paths(path):
         if os.path.isfile(manifest):
             with open(manifest, encoding="utf-8") as stream:
