@@ -14,6 +14,8 @@ from runtime.cli import run
 from runtime.flags import parse_flags
 from training.config import MultiDeviceConfig
 
+MISSING = "--tfrecords_file_path is missing: pass what data/mx2tfrecords.py wrote."
+
 
 def main(argv: Optional[Sequence[str]] = None) -> int:
     config = parse_flags(MultiDeviceConfig, argv, __doc__)

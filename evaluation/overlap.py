@@ -7,7 +7,7 @@ the far gaps; a first gap far outside that is a class of the same person. No thr
 """
 
 import math
-from typing import List, NamedTuple, Optional
+from typing import List, NamedTuple, Optional, Tuple
 
 import numpy as np
 
@@ -51,7 +51,9 @@ def identity_means(unit_ND: np.ndarray, identity_N: np.ndarray) -> np.ndarray:
     return (sums_ID / lengths_I).astype(np.float32)
 
 
-def nearest_classes(means_ID: np.ndarray, centres_KSD: np.ndarray, nearest: int = NEAREST):
+def nearest_classes(
+    means_ID: np.ndarray, centres_KSD: np.ndarray, nearest: int = NEAREST
+) -> Tuple[np.ndarray, np.ndarray]:
     """(label, cosine) of each identity's nearest classes, a class having its nearest centre:
     int [I, J] and float32 [I, J], falling."""
     classes, centres, width = centres_KSD.shape

@@ -8,7 +8,7 @@ memory is not in the graph.
 """
 
 import collections
-from typing import Any, Dict, List, NamedTuple, Sequence
+from typing import Any, Dict, List, NamedTuple, Optional, Sequence
 
 import numpy as np
 
@@ -243,7 +243,7 @@ def _arrays(units):
     return {op.inputs[1]: tensor_bytes(op.outputs[0]) for op in ends}
 
 
-def tensor_bytes(tensor, rows=None):
+def tensor_bytes(tensor: tf.Tensor, rows: Optional[int] = None) -> int:
     """Of a tensor; a dimension that is not known is `rows`, or the tensor does not count."""
     shape = tensor.shape
     if tensor.dtype in (tf.resource, tf.variant, tf.string) or shape.ndims is None:
