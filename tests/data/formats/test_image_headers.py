@@ -74,3 +74,12 @@ def test_an_image_of_too_many_pixels_is_refused_before_it_is_decoded():
 def test_a_format_that_is_not_supported_is_not_decoded():
     assert "no JPEG, PNG" in size_fault(encode(".ppm"))
     assert decoded(encode(".ppm")) is None
+
+
+def test_a_png_chunk_that_declares_gigabytes_is_refused_before_it_is_decoded():
+    whole = encode(".png")
+    assert size_fault(whole) is None and size_fault(whole + b"trailing bytes") is None
+    claim = struct.pack(">I", 0xFFFF0000) + b"tEXt" + bytes(8)
+    cut = whole[:33] + claim + whole[33:]
+    assert "a chunk that declares more bytes" in size_fault(cut)
+    assert decoded(cut) is None
