@@ -17,7 +17,7 @@ from evaluation import ijb, ijb_metadata
 from evaluation.identification import fnir_figures
 from faces.alignment import align
 from runtime.cli import run
-from runtime.files import atomic_write
+from runtime.files import atomic_write, read_npy
 from runtime.flags import flag, parse_flags
 from verification import plot_roc
 
@@ -157,10 +157,7 @@ def from_files(config: IjbConfig, images: ijb_metadata.Images) -> Iterator[Batch
 
 
 def _open_rows(path, count):
-    try:
-        array = np.load(path, mmap_mode="r", allow_pickle=False)
-    except ValueError:
-        raise ValueError(f"{path} is not an .npy file of numbers.") from None
+    array = read_npy(path, mapped=True)
     if array.ndim != 2 or len(array) != count:
         raise ValueError(
             f"{path} has shape {list(array.shape)}, but the lists have {count} images; pass one "

@@ -15,7 +15,7 @@ from typing import Dict, List, NamedTuple, Optional, Sequence, Tuple
 import numpy as np
 
 from runtime.cli import run
-from runtime.files import atomic_write
+from runtime.files import atomic_write, read_npy
 from runtime.flags import flag, parse_flags
 
 THRESHOLDS = np.arange(0, 4, 0.01)  # InsightFace's grid, for accuracy and the ROC
@@ -328,11 +328,8 @@ def main(argv: Optional[Sequence[str]] = None) -> None:
 
 def read_array(path: str, ndim: int) -> np.ndarray:
     """An .npy file's array with `ndim` axes; nothing in it is unpickled."""
-    try:
-        array = np.load(path, allow_pickle=False)
-    except (ValueError, EOFError):
-        raise ValueError(f"{path} is not an .npy file of numbers.") from None
-    if not isinstance(array, np.ndarray) or array.ndim != ndim:
+    array = read_npy(path)
+    if array.ndim != ndim:
         raise ValueError(f"{path} holds {np.shape(array)}; an array with {ndim} axes is needed.")
     return array
 

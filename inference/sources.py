@@ -16,6 +16,7 @@ from data.formats.image_headers import decoded
 from data.formats.image_lists import list_items
 from data.formats.manifest import read_manifest
 from data.formats.tfrecord import read_shard
+from runtime.files import read_npy
 
 IMAGE_ENDINGS = (".bmp", ".jpeg", ".jpg", ".png", ".webp")
 SHARD = ".tfrecords"
@@ -178,10 +179,7 @@ def _decoded(content: bytes, where: str, image_size: Tuple[int, int]) -> np.ndar
 
 
 def _array(path: str, image_size: Tuple[int, int]) -> Source:
-    try:
-        images_NHWC = np.load(path, mmap_mode="r", allow_pickle=False)
-    except (ValueError, EOFError) as error:
-        raise ValueError(f"{path} is not a whole .npy of numbers ({error}).") from None
+    images_NHWC = read_npy(path, mapped=True)
     wanted = f"uint8 RGB [N, {image_size[0]}, {image_size[1]}, 3]"
     if images_NHWC.dtype != np.uint8 or images_NHWC.shape[1:] != tuple(image_size) + (3,):
         shape = ", ".join(map(str, images_NHWC.shape))

@@ -18,7 +18,7 @@ from data.eval_data_reader import decode_images, read_pairs
 from inference.batches import prefetch
 from inference.embedder import Embedder
 from inference.preprocessing import Preprocessing
-from runtime.files import atomic_write
+from runtime.files import atomic_write, read_npy
 
 RESULT = re.compile(r"^(\d+)(_flip)?_0\.(txt|bin|npy)$")
 TENSOR_ENDINGS = (".bin", ".npy")
@@ -113,7 +113,7 @@ class TensorFolder(NamedTuple):
         for row, name in enumerate(names):
             path = os.path.join(self.directory, name)
             if name.lower().endswith(".npy"):
-                values = np.load(path, allow_pickle=False)
+                values = read_npy(path)
             else:
                 values = np.fromfile(path, dtype)
             if values.nbytes != out[row].nbytes:
@@ -271,7 +271,7 @@ def _read_row(path: str) -> np.ndarray:
                 return np.array(stream.read().split(), np.float32)
         if path.endswith(".bin"):
             return np.fromfile(path, np.float32)
-        return np.load(path, allow_pickle=False).astype(np.float32).ravel()
+        return read_npy(path).astype(np.float32).ravel()
     except (ValueError, EOFError):
         raise ValueError(f"{path} holds no list of numbers; run the model again.") from None
 
@@ -286,10 +286,7 @@ def read_pair_list(path: str) -> np.ndarray:
     """bool [P] of lfw_list.npy."""
     with open(path, "rb"):  # a missing file is reported as the system reports it
         pass
-    try:
-        issame_P = np.load(path, allow_pickle=False)
-    except (ValueError, EOFError) as error:
-        raise ValueError(f"{path} is not a whole .npy of numbers ({error}).") from None
+    issame_P = read_npy(path)
     if issame_P.ndim != 1 or not np.isin(issame_P, (0, 1)).all():
         raise ValueError(
             f"{path} holds {issame_P.dtype} {list(issame_P.shape)}, but a pair list is bool [P]; "

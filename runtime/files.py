@@ -4,7 +4,14 @@ import contextlib
 import io
 import os
 import re
-from typing import Any, Iterator, Mapping
+import tokenize
+from typing import TYPE_CHECKING, Any, Iterator, Mapping
+
+if TYPE_CHECKING:
+    import numpy as np
+
+# What NumPy raises at a header that no array has.
+UNREADABLE_NPY = (ValueError, EOFError, OverflowError, SyntaxError, tokenize.TokenError)
 
 
 @contextlib.contextmanager
@@ -48,6 +55,21 @@ def write_npz(path: str, arrays: Mapping[str, Any]) -> None:
     np.savez(archive, **arrays)
     with atomic_write(path, "wb") as stream:
         stream.write(archive.getbuffer())
+
+
+def read_npy(path: str, mapped: bool = False) -> "np.ndarray":
+    """The array of an .npy file, or a ValueError; mapped: read from disk where it is used. Nothing
+    is unpickled."""
+    import numpy as np
+
+    try:
+        array = np.load(path, mmap_mode="r" if mapped else None, allow_pickle=False)
+    except UNREADABLE_NPY:
+        raise ValueError(f"{path} is not a whole .npy of numbers.") from None
+    if not isinstance(array, np.ndarray):
+        array.close()
+        raise ValueError(f"{path} is an .npz archive; pass an .npy of one array.")
+    return array
 
 
 def _remove(path: str) -> None:

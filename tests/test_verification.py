@@ -282,4 +282,4 @@ def test_script_refuses_a_file_that_is_no_array(tmp_path):
         stderr=subprocess.PIPE,
     )
     assert done.returncode == 2
-    assert b"is not an .npy file" in done.stderr
+    assert b"is not a whole .npy" in done.stderr

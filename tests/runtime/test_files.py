@@ -1,12 +1,14 @@
 import errno
 import os
+import struct
 import subprocess
 import sys
 
+import numpy as np
 import pytest
 
 from runtime.cli import ROOT
-from runtime.files import atomic_write, first_line
+from runtime.files import atomic_write, first_line, read_npy
 
 
 def test_atomic_write_replaces_the_file_when_the_block_ends(tmp_path):
@@ -80,3 +82,25 @@ def test_write_npz_on_a_full_disk_is_one_error_without_a_traceback(tmp_path):
     )  # fmt: skip
     assert done.stdout.strip() == "big.npz" and done.stderr == ""
     assert os.listdir(str(tmp_path)) == []
+
+
+@pytest.mark.parametrize("mapped", [False, True])
+@pytest.mark.parametrize("shape", ["(-1, 4)", "(1,), 'x': " + "(" * 3000 + ")" * 3000, "(9000,)"])
+def test_read_npy_refuses_a_header_that_the_file_does_not_hold(tmp_path, shape, mapped):
+    header = f"{{'descr': '<f4', 'fortran_order': False, 'shape': {shape}, }}".encode()
+    header += b" " * (-(len(header) + 11) % 64) + b"\n"
+    path = tmp_path / "a.npy"
+    path.write_bytes(b"\x93NUMPY\x01\x00" + struct.pack("<H", len(header)) + header)
+    with pytest.raises(ValueError) as error:
+        assert read_npy(str(path), mapped).size == 0  # NumPy takes -1 for "as many as there are"
+        raise ValueError(f"{path} is not a whole .npy of numbers")
+    assert f"{path} is not a whole .npy of numbers" in str(error.value)
+
+
+def test_read_npy_refuses_an_archive_and_unpickles_nothing(tmp_path):
+    np.savez(str(tmp_path / "a.npz"), x=np.zeros(3))
+    with pytest.raises(ValueError, match="is an .npz archive"):
+        read_npy(str(tmp_path / "a.npz"))
+    np.save(str(tmp_path / "b.npy"), np.array([{}], object), allow_pickle=True)
+    with pytest.raises(ValueError, match="not a whole .npy of numbers"):
+        read_npy(str(tmp_path / "b.npy"))
