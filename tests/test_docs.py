@@ -10,10 +10,17 @@ import pytest
 
 from runtime.cli import ROOT
 
+FOLDERS = ("", "docs/", "docs/zh/")
 PAGES = sorted(
-    [name for name in os.listdir(ROOT) if name.endswith(".md")]
-    + [f"docs/{name}" for name in os.listdir(os.path.join(ROOT, "docs")) if name.endswith(".md")]
+    folder + name
+    for folder in FOLDERS
+    for name in os.listdir(os.path.join(ROOT, folder))
+    if name.endswith(".md")
 )
+# English page -> its translation
+CHINESE = {page.replace("/zh/", "/"): page for page in PAGES if page.startswith("docs/zh/")}
+CHINESE["README.md"] = "README.zh-CN.md"
+GENERATED = re.compile(r"<!-- (\w+) -->.*?<!-- /\1 -->", re.S)  # tables that a translation links to
 LINK = re.compile(r"\[[^\]]*\]\(([^)\s]+)\)")
 HEADING = re.compile(r"^#+ (.*)$", re.M)
 SCRIPT = re.compile(r"^(?:python3?|\.venv\S*/python) ((?:-m )?\S+)")
@@ -64,6 +71,8 @@ def calls():
                 continue  # a quotation over several lines
             rest = words[words.index("-m") + 1 :] if "-m" in words[:2] else words[1:]
             script = rest[0]
+            if script == "-":
+                continue  # a program on the standard input
             if script in VERBS and len(rest) > 1 and not rest[1].startswith("-"):
                 script = f"{rest[0]} {rest[1]}"
             module = "-m " if "-m" in words[:2] else ""
@@ -103,15 +112,51 @@ def test_flags_of_documented_commands_exist(script):
         assert not missing, f"{page}: {script} has no {missing}"
 
 
-def test_the_chinese_readme_follows_the_english_one():
-    """The same commands, figures, links and number of headings and table rows."""
-    pages = [text_of("README.md"), text_of("README.zh-CN.md")]
+def code_lines(text):
+    """The lines of indented and of fenced blocks."""
+    fenced = re.findall(r"^ *```.*?\n(.*?)^ *```$", text, re.M | re.S)
+    return [re.findall(r"^    .*$", text, re.M), fenced]
+
+
+def figures(text):
+    """Numbers outside code with a fraction, a thousands separator or an exponent."""
+    return sorted(re.findall(r"\d[\d,]*\.\d{2,}|\d+(?:,\d{3})+|\d+e-\d+", text))
+
+
+def linked_files(page, text):
+    """Files and sites that a page links to, except for the page itself and its translation."""
+    same = {each for pair in CHINESE.items() if page in pair for each in pair}
+    found = []
+    for target in LINK.findall(text):
+        path = target.partition("#")[0]
+        if path and not re.match(r"\w+:", path):
+            path = os.path.normpath(os.path.join(os.path.dirname(page), path))
+        if path and path not in same:
+            found.append(path.replace("docs/zh/", "docs/"))
+    return sorted(found)
+
+
+@pytest.mark.parametrize("english", sorted(CHINESE))
+def test_a_chinese_page_has_the_content_of_the_english_one(english):
+    """The same commands, figures, links, and number of headings and table rows."""
+    chinese = CHINESE[english]
+    pages = [GENERATED.sub("", text_of(english)), text_of(chinese)]
     for part in (
-        lambda text: re.findall(r"^    .*$", text, re.M),
-        lambda text: sorted(re.findall(r"\d\.\d{2,}", text)),
-        lambda text: sorted(link for link in LINK.findall(text) if "README" not in link),
+        code_lines,
+        figures,
         lambda text: len(HEADING.findall(text)),
         lambda text: len(re.findall(r"^\|", text, re.M)),
     ):
-        english, chinese = map(part, pages)
-        assert english == chinese
+        original, translated = map(part, pages)
+        assert original == translated, chinese
+    assert linked_files(english, pages[0]) == linked_files(chinese, pages[1]), chinese
+
+
+@pytest.mark.parametrize("english", sorted(CHINESE))
+def test_pages_in_two_languages_link_to_each_other(english):
+    chinese = CHINESE[english]
+    for page, other in ((english, chinese), (chinese, english)):
+        first = LINK.search(text_of(page))
+        assert first, page
+        target = os.path.normpath(os.path.join(os.path.dirname(page), first.group(1)))
+        assert target == os.path.normpath(other), page
