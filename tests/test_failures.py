@@ -126,7 +126,7 @@ def test_a_supervised_run_ends_in_the_same_bits(small, tmp_path):
     its_own, survivors = ("".join(said), others)[:: 1 if lost == 0 else -1]
     assert "was ended by SIGKILL; restarting" in its_own
     assert ("makes no progress and is killed" in its_own) == (number == signal.SIGSTOP)
-    assert f"host {lost} ({hosts[lost]}) " in survivors
+    assert f"host {lost} ({hosts[lost]})" in survivors
     assert "exit code 75: a host was lost; restarting" in survivors
     assert os.path.exists(last_checkpoint(broken, STEPS) + ".index")
     assert_same_run(broken, whole)

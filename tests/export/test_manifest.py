@@ -89,7 +89,7 @@ def test_model_card_has_the_recipe_the_comparison_and_the_license_to_fill_in(tmp
     card = model_card(written(tmp_path), network, metadata_of(network, "raw"))
     assert "| loss | arcface |" in card and "License of the weights: TODO" in card
     assert "| onnxruntime 1 | 4 | 2e-06 | 0.5000000 |" in card
-    assert "No verification result of this checkpoint was found beside it." in card
+    assert "No verification result of this checkpoint was found next to it." in card
 
 
 def test_accuracy_is_that_of_the_runs_log_at_the_checkpoints_step(tmp_path):

@@ -23,7 +23,7 @@ def end_of(body):
 def test_a_mistake_that_our_lines_found_is_one_sentence():
     code, said = end_of("from runtime.session import session_config; session_config('tpu')")
     assert code == 2
-    assert said == "error: --device tpu is not known here; choose one of cpu, gpu, npu.\n"
+    assert said == "error: --device tpu is unknown; choose one of cpu, gpu, npu.\n"
 
 
 def test_an_error_inside_a_library_keeps_its_traceback():
