@@ -92,7 +92,7 @@ check: .venv/ready-dev .venv-tf1/ready dist
 dist: .venv/ready-dev
 	rm -rf dist
 	.venv/bin/python -m hatchling build
-	.venv/bin/twine check --strict dist/*
+	.venv/bin/python -m twine check --strict dist/*
 
 format: .venv/ready-dev
 	.venv/bin/ruff check --fix .

@@ -10,8 +10,15 @@ from typing import TYPE_CHECKING, Any, Iterator, Mapping
 if TYPE_CHECKING:
     import numpy as np
 
-# What NumPy raises at a header that no array has.
-UNREADABLE_NPY = (ValueError, EOFError, OverflowError, SyntaxError, tokenize.TokenError)
+# What NumPy raises at a header that no array has; a nested one is a MemoryError on Python 3.7.
+UNREADABLE_NPY = (
+    ValueError,
+    EOFError,
+    OverflowError,
+    SyntaxError,
+    MemoryError,
+    tokenize.TokenError,
+)
 
 
 @contextlib.contextmanager
@@ -65,7 +72,7 @@ def read_npy(path: str, mapped: bool = False) -> "np.ndarray":
     try:
         array = np.load(path, mmap_mode="r" if mapped else None, allow_pickle=False)
     except UNREADABLE_NPY:
-        raise ValueError(f"{path} is not a whole .npy of numbers.") from None
+        raise ValueError(f"{path} is not a whole .npy of numbers that fits the memory.") from None
     if not isinstance(array, np.ndarray):
         array.close()
         raise ValueError(f"{path} is an .npz archive; pass an .npy of one array.")

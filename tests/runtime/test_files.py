@@ -85,7 +85,11 @@ def test_write_npz_on_a_full_disk_is_one_error_without_a_traceback(tmp_path):
 
 
 @pytest.mark.parametrize("mapped", [False, True])
-@pytest.mark.parametrize("shape", ["(-1, 4)", "(1,), 'x': " + "(" * 3000 + ")" * 3000, "(9000,)"])
+@pytest.mark.parametrize(
+    "shape",
+    ["(-1, 4)", "(1,), 'x': " + "(" * 3000 + ")" * 3000, "(9000,)"],
+    ids=["negative", "nested", "short"],
+)
 def test_read_npy_refuses_a_header_that_the_file_does_not_hold(tmp_path, shape, mapped):
     header = f"{{'descr': '<f4', 'fortran_order': False, 'shape': {shape}, }}".encode()
     header += b" " * (-(len(header) + 11) % 64) + b"\n"
