@@ -42,13 +42,15 @@ class Without(NamedTuple):
 
 def identity_means(unit_ND: np.ndarray, identity_N: np.ndarray) -> np.ndarray:
     """Normalised mean of each identity's normalised embeddings: float32 [I, D]."""
-    lengths_N = np.maximum(np.linalg.norm(unit_ND, axis=1, keepdims=True), 1e-12)
-    unit_ND = unit_ND / lengths_N
+    unit_ND = _normalised(unit_ND)
     order = np.argsort(identity_N, kind="stable")
     starts = np.flatnonzero(np.append(True, np.diff(identity_N[order]) != 0))
     sums_ID = np.add.reduceat(unit_ND[order], starts, axis=0)
-    lengths_I = np.maximum(np.linalg.norm(sums_ID, axis=1, keepdims=True), 1e-12)
-    return (sums_ID / lengths_I).astype(np.float32)
+    return _normalised(sums_ID).astype(np.float32)
+
+
+def _normalised(rows_ND: np.ndarray) -> np.ndarray:
+    return rows_ND / np.maximum(np.linalg.norm(rows_ND, axis=1, keepdims=True), 1e-12)
 
 
 def nearest_classes(
@@ -58,8 +60,7 @@ def nearest_classes(
     int [I, J] and float32 [I, J], falling."""
     classes, centres, width = centres_KSD.shape
     flat_MD = centres_KSD.reshape(-1, width)
-    lengths_M = np.maximum(np.linalg.norm(flat_MD, axis=1, keepdims=True), 1e-12)
-    flat_DM = np.ascontiguousarray((flat_MD / lengths_M).astype(np.float32).T)
+    flat_DM = np.ascontiguousarray(_normalised(flat_MD).astype(np.float32).T)
     keep, labels, cosines = min(nearest, classes), [], []
     for start in range(0, len(means_ID), ROWS):
         cosine_BM = means_ID[start : start + ROWS] @ flat_DM

@@ -1,6 +1,5 @@
 """What a run and an export record about a model: metadata, manifest, model card."""
 
-import hashlib
 import json
 import os
 import re
@@ -10,7 +9,7 @@ from checkpoint.model_metadata import KEY, ModelMetadata
 from evaluation.report.run_logs import metrics_path, read_metrics
 from export.inference_graph import Network, digest
 from export.proof import Proof
-from runtime.files import atomic_write
+from runtime.files import atomic_write, sha256_of
 
 MANIFEST_VERSION = 2  # of InsightFace's model packages
 LICENSE = "MODEL.LICENSE"  # the file name that InsightFace's manifests must name
@@ -117,15 +116,6 @@ def _insightface_preprocessing(metadata: ModelMetadata) -> Any:
         if len(set(metadata.mean)) == 1:
             return {"mean": metadata.mean[0], "std": metadata.scale}
     return None
-
-
-def sha256_of(path: str) -> str:
-    """SHA-256 of a file."""
-    sha = hashlib.sha256()
-    with open(path, "rb") as stream:
-        for block in iter(lambda: stream.read(1 << 20), b""):
-            sha.update(block)
-    return sha.hexdigest()
 
 
 def model_card(written: Written, network: Network, metadata: ModelMetadata) -> str:

@@ -10,13 +10,13 @@ from typing import Iterator, NamedTuple, Optional, Tuple
 import cv2
 import numpy as np
 
+from faces.png_chunks import SIGNATURE, exceeds_file, png_chunks
 from runtime.files import first_line
 
 MAX_PIXELS = 1 << 26  # a decoded photo of 192 MiB
 MAX_BYTES = 1 << 26
-JPEG, PNG = b"\xff\xd8\xff", b"\x89PNG\r\n\x1a\n"
+JPEG, PNG = b"\xff\xd8\xff", SIGNATURE
 JPEG_END, PNG_END = b"\xff\xd9", b"IEND\xaeB`\x82"
-PNG_CHECKSUM = 4  # bytes after a chunk's content
 ORIENTATION = 0x0112  # EXIF tag
 # Variance of the Laplacian of a 112 x 112 gray crop. Crops of a focused camera lie above 100; a
 # Gaussian blur of 3 pixels brings them below 10.
@@ -164,25 +164,14 @@ def _png_header(encoded):
         raise PhotoError("damaged", "is cut off: a PNG without its end; copy it again")
     width, height, _, colour = struct.unpack_from(">IIBB", encoded, 16)
     animated, orientation = False, 1
-    for kind, start, stop in _png_chunks(encoded):
-        if stop > len(encoded) - PNG_CHECKSUM or kind == b"IHDR" and start > len(PNG) + 8:
-            # OpenCV's decoder would reserve the memory that the chunk declares, up to 4 GiB
+    for kind, start, stop in png_chunks(encoded):
+        if exceeds_file(encoded, stop) or kind == b"IHDR" and start > len(PNG) + 8:
             raise PhotoError("damaged", "is a PNG with a damaged chunk; copy it again")
         if kind == b"acTL":
             animated = True
         elif kind == b"eXIf":
             orientation = _exif_orientation(encoded[start:stop]) or 1
     return Header(height, width, {2: 3, 6: 4, 4: 2}.get(colour, 1), orientation, animated)
-
-
-def _png_chunks(encoded) -> Iterator[Tuple[bytes, int, int]]:
-    """(kind, start, declared stop of its content) of every chunk up to the last one."""
-    at, kind = len(PNG), b""
-    while at + 12 <= len(encoded) and kind != b"IEND":
-        (length,) = struct.unpack_from(">I", encoded, at)
-        kind = encoded[at + 4 : at + 8]
-        yield kind, at + 8, at + 8 + length
-        at += 12 + length
 
 
 def _exif_orientation(tiff: bytes) -> Optional[int]:

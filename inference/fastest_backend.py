@@ -4,19 +4,18 @@ No order is right for every model: two runtimes differ by less than 1.3 in eithe
 network, processor and number of images in a run to the next.
 """
 
-import hashlib
 import json
 import logging
 import os
 import platform
 import time
-from typing import Any, Dict, List, Optional, Tuple
+from typing import Dict, List, Optional, Tuple
 
 import numpy as np
 
 from inference.backends.base import Backend, ModelOptions
 from inference.model_files import installed_readers, model_kind, open_backend
-from runtime.files import atomic_write
+from runtime.files import atomic_write, read_json_object, sha256_of
 
 SMALLEST = 1 << 20  # bytes; a smaller model embeds thousands of images before this pays
 BATCHES = (1, 4)  # images in a run
@@ -34,8 +33,8 @@ def fastest_backend(model: str, options: ModelOptions) -> Optional[str]:
     path = memory_path()
     if not _is_writable(path):  # a run that is resumed must find the same answer again
         return names[0]
-    key = " ".join([_digest(model), _processor(), _spelled(options)] + names)
-    known = _read(path)
+    key = " ".join([sha256_of(model)[:32], _processor(), _spelled(options)] + names)
+    known = read_json_object(path)
     if known.get(key) in names:
         return str(known[key])
     rates = measure(model, names, options)
@@ -98,23 +97,6 @@ def _is_writable(path: str) -> bool:
     except OSError:
         return False
     return os.access(os.path.dirname(path), os.W_OK)
-
-
-def _read(path: str) -> Dict[str, Any]:
-    try:
-        with open(path, encoding="utf-8") as stream:
-            content = json.load(stream)
-    except (OSError, ValueError):
-        return {}
-    return content if isinstance(content, dict) else {}
-
-
-def _digest(path: str) -> str:
-    whole = hashlib.sha256()
-    with open(path, "rb") as stream:
-        for block in iter(lambda: stream.read(1 << 20), b""):
-            whole.update(block)
-    return whole.hexdigest()[:32]
 
 
 def _processor() -> str:

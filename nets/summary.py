@@ -10,6 +10,7 @@ import numpy as np
 
 from nets.build import embeddings
 from nets.lineages import LINEAGES, NetSpec
+from nets.multiply_adds import multiply_adds
 from runtime.cli import run
 from runtime.flags import flag, parse_flags
 from runtime.tf1 import tf
@@ -64,18 +65,8 @@ def count(spec: NetSpec) -> Tuple[int, int, int]:
         sizes = {v.op.name: int(np.prod(v.shape.as_list())) for v in tf.global_variables()}
         weights = [size for name, size in sizes.items() if "/moving_" not in name]
         trained = [sizes[v.op.name] for v in tf.trainable_variables()]
-        adds = sum(_multiply_adds(op) for op in graph.get_operations())
+        adds = sum(multiply_adds(op) for op in graph.get_operations())
     return sum(weights), sum(trained), adds
-
-
-def _multiply_adds(op: tf.Operation) -> int:
-    if op.type == "MatMul":
-        return int(np.prod(op.inputs[1].shape.as_list()))
-    if op.type not in ("Conv2D", "DepthwiseConv2dNative"):
-        return 0
-    kernel, outputs = op.inputs[1].shape.as_list(), op.outputs[0].shape.as_list()
-    each = kernel[:3] if op.type == "Conv2D" else kernel[:2]
-    return int(np.prod(each)) * int(np.prod(outputs[1:]))
 
 
 def lineage_table() -> List[str]:

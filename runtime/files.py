@@ -1,11 +1,13 @@
 """Writes files whole or not at all, and reads the first line of an error."""
 
 import contextlib
+import hashlib
 import io
+import json
 import os
 import re
 import tokenize
-from typing import TYPE_CHECKING, Any, Iterator, Mapping
+from typing import TYPE_CHECKING, Any, Dict, Iterator, Mapping
 
 if TYPE_CHECKING:
     import numpy as np
@@ -101,6 +103,26 @@ def sync_file(path: str) -> None:
         os.fsync(descriptor)
     finally:
         os.close(descriptor)
+
+
+def sha256_of(*paths: str) -> str:
+    """SHA-256 over the contents of files, one after the other, in hexadecimal digits."""
+    sha = hashlib.sha256()
+    for path in paths:
+        with open(path, "rb") as stream:
+            for block in iter(lambda: stream.read(1 << 20), b""):  # noqa: B023
+                sha.update(block)
+    return sha.hexdigest()
+
+
+def read_json_object(path: str) -> Dict[str, Any]:
+    """The object of a JSON file that may be missing or damaged: then it is {}."""
+    try:
+        with open(path, encoding="utf-8") as stream:
+            content = json.load(stream)
+    except (OSError, ValueError):
+        return {}
+    return content if isinstance(content, dict) else {}
 
 
 def first_line(error: BaseException) -> str:

@@ -13,6 +13,7 @@ from faces.cropping import SMALLEST_FACE, Crop, crop_photo
 from faces.detection import open_detector
 from faces.photo import MAX_BYTES, PhotoError
 from inference.embedder import Embedder
+from runtime.files import sha256_of
 from serving.face_bank import ModelContract
 from serving.unit_vectors import unit
 
@@ -91,12 +92,7 @@ def digest(content: bytes) -> str:
 
 def model_digest(model: str) -> str:
     """SHA-256 over a model's file, or over the files of a checkpoint's prefix or a directory."""
-    whole = hashlib.sha256()
-    for path in _files(model):
-        with open(path, "rb") as stream:
-            for block in iter(lambda: stream.read(1 << 20), b""):  # noqa: B023
-                whole.update(block)
-    return whole.hexdigest()
+    return sha256_of(*_files(model))
 
 
 def read_file(path: str) -> bytes:

@@ -5,6 +5,8 @@ from typing import Any, Iterator, Optional, Tuple
 
 import numpy as np
 
+from faces.png_chunks import exceeds_file, png_chunks
+
 JPEG, JPEG_END = b"\xff\xd8\xff", b"\xff\xd9"
 PNG, PNG_END = b"\x89PNG", b"IEND\xaeB`\x82"
 # Decoded, 2^26 pixels take 200 MB. A PNG of 1 MB may claim 2^30, which takes 6 GB with OpenCV.
@@ -62,18 +64,11 @@ def size_fault(encoded: bytes) -> Optional[str]:
         return "is no JPEG, PNG, BMP, WebP or TIFF with a size in its header"
     if size[0] * size[1] > MAX_PIXELS:
         return f"has {size[0]}x{size[1]} pixels, more than the {MAX_PIXELS:,} that are decoded"
-    if encoded[: len(PNG)] == PNG and _chunk_overruns(encoded):
+    if encoded[: len(PNG)] == PNG and any(
+        exceeds_file(encoded, stop) for _, _, stop in png_chunks(encoded)
+    ):
         return "is a PNG with a chunk that declares more bytes than the file has"
     return None
-
-
-def _chunk_overruns(encoded: bytes) -> bool:
-    """Whether a chunk of a PNG ends beyond the file; OpenCV reserves up to 4 GiB for such a one."""
-    at, kind = 8, b""
-    while at + 12 <= len(encoded) and kind != b"IEND":
-        length, kind = struct.unpack_from(">I4s", encoded, at)
-        at += 12 + length
-    return at > len(encoded)
 
 
 def image_size(encoded: bytes) -> Optional[Tuple[int, int]]:

@@ -8,6 +8,7 @@ import os
 from typing import Any, Dict, Iterable, List, NamedTuple, Optional, Sequence, Tuple
 
 from evaluation.saved_pairs import SavedPairs, load
+from runtime.files import read_json_object
 
 Line = Dict[str, Any]  # of metrics.jsonl
 CHECKPOINTS = ("InsightFace_iter_best_{}.ckpt", "InsightFace_iter_{}.ckpt")
@@ -96,7 +97,7 @@ def read_run(path: str) -> Run:
     """The Run in a directory."""
     if not os.path.isdir(path):
         raise ValueError(f"{path} is not a directory; pass the --output_path of a run.")
-    config = _json(os.path.join(path, "config.json"))
+    config = read_json_object(os.path.join(path, "config.json"))
     metrics = metrics_path(path, config)
     lines = read_metrics(metrics)
     train = _by_step(line for line in lines if line.get("kind") == "train")
@@ -105,7 +106,7 @@ def read_run(path: str) -> Run:
         if line.get("kind") == "validation" and "set" in line:
             validations.setdefault(line["set"], []).append(line)
     memory = [line["peak_memory_gib"] for line in train if "peak_memory_gib" in line]
-    findings = _json(os.path.join(path, "preflight.json"))
+    findings = read_json_object(os.path.join(path, "preflight.json"))
     return Run(
         path,
         config,
@@ -155,12 +156,3 @@ def _best(directory: str, order: Sequence[str]) -> Dict[str, SavedPairs]:
     names.sort(key=lambda name: order.index(name) if name in order else len(order))
     loaded = {name: load(os.path.join(directory, f"{name}.npz")) for name in names}
     return {name: result for name, result in loaded.items() if result is not None}
-
-
-def _json(path: str) -> Dict[str, Any]:
-    try:
-        with open(path, encoding="utf-8") as stream:
-            content = json.load(stream)
-    except (OSError, ValueError):
-        return {}
-    return content if isinstance(content, dict) else {}

@@ -1,4 +1,5 @@
 import errno
+import hashlib
 import os
 import struct
 import subprocess
@@ -8,7 +9,13 @@ import numpy as np
 import pytest
 
 from runtime.cli import ROOT
-from runtime.files import atomic_write, first_line, read_npy
+from runtime.files import (
+    atomic_write,
+    first_line,
+    read_json_object,
+    read_npy,
+    sha256_of,
+)
 
 
 def test_atomic_write_replaces_the_file_when_the_block_ends(tmp_path):
@@ -108,3 +115,20 @@ def test_read_npy_refuses_an_archive_and_unpickles_nothing(tmp_path):
     np.save(str(tmp_path / "b.npy"), np.array([{}], object), allow_pickle=True)
     with pytest.raises(ValueError, match="not a whole .npy of numbers"):
         read_npy(str(tmp_path / "b.npy"))
+
+
+def test_sha256_of_files_is_that_of_their_contents_in_order(tmp_path):
+    (tmp_path / "a").write_bytes(b"a" * 3000000)
+    (tmp_path / "b").write_bytes(b"b")
+    found = sha256_of(str(tmp_path / "a"), str(tmp_path / "b"))
+    assert found == hashlib.sha256(b"a" * 3000000 + b"b").hexdigest()
+
+
+@pytest.mark.parametrize("content", [None, b"", b"{", b"[1]", b"\xff"])
+def test_read_json_object_is_empty_where_the_file_holds_none(tmp_path, content):
+    path = tmp_path / "a.json"
+    if content is not None:
+        path.write_bytes(content)
+    assert read_json_object(str(path)) == {}
+    path.write_text('{"a": 1}')
+    assert read_json_object(str(path)) == {"a": 1}

@@ -12,7 +12,7 @@ from serving import http_server
 from serving.openapi import document
 from serving.routes import ROUTES
 from tests.serving.clients import config_of, enrol, request, send_photo, serve
-from tests.serving.tiny_models import face, write_model
+from tests.serving.tiny_models import face
 from tools.fuzz_server import FuzzPlan, fuzz
 
 TOKEN = "0123456789abcdef"
@@ -22,21 +22,6 @@ PHOTOS = {
     "damaged": face(1)[:500],
     "no_detector": None,
 }
-
-
-@pytest.fixture(scope="module")
-def folder(tmp_path_factory):
-    folder = tmp_path_factory.mktemp("web")
-    write_model(folder / "model.onnx")
-    return folder
-
-
-@pytest.fixture(scope="module")
-def server(folder):
-    server = serve(config_of(folder))
-    yield server
-    server.shutdown()
-    server.server_close()
 
 
 @pytest.fixture

@@ -8,25 +8,9 @@ import pytest
 from serving.face_bank import FaceBank
 from serving.recognizer import Recognizer
 from serving.web import build_server, check_network
-from tests.serving.clients import config_of, serve
-from tests.serving.tiny_models import write_model
+from tests.serving.clients import config_of
 
 TOKEN = "0123456789abcdef"
-
-
-@pytest.fixture(scope="module")
-def folder(tmp_path_factory):
-    folder = tmp_path_factory.mktemp("web")
-    write_model(folder / "model.onnx")
-    return folder
-
-
-@pytest.fixture(scope="module")
-def server(folder):
-    server = serve(config_of(folder))
-    yield server
-    server.shutdown()
-    server.server_close()
 
 
 def test_address_beyond_loopback_needs_a_token(folder):
